@@ -1,0 +1,74 @@
+"""ONNX Runtime: runs wherever OpenVINO does not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.runtime import EngineError, Feed, TensorSpec, checked_feed
+
+_DTYPES = {"float": "float32", "double": "float64"}
+
+
+class OnnxEngine:
+    """An ONNX model in ONNX Runtime, on the CPU or through its CUDA provider.
+
+    Raises EngineError when ONNX Runtime or its provider for `device` is not installed, when it cannot read the model,
+    or when fp16 is asked for: here a model computes in the precision it was exported in.
+    """
+
+    def __init__(self, path: Path, device: str = "cpu", precision: str = "fp32", threads: int | None = None) -> None:
+        if precision != "fp32":
+            raise EngineError(f"ONNX Runtime computes as the model was exported; {precision} cannot be asked of it.")
+        try:
+            import onnxruntime
+        except ImportError as e:
+            raise EngineError(f"ONNX Runtime is not installed ({e}). Type: pip install onnxruntime") from e
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        kind, _, index = device.partition(":")
+        provider: Any = "CPUExecutionProvider"
+        if kind == "cuda":
+            provider = ("CUDAExecutionProvider", {"device_id": int(index or 0)})
+            if provider[0] not in onnxruntime.get_available_providers():
+                raise EngineError("this ONNX Runtime has no CUDA provider. Type: pip install onnxruntime-gpu")
+        self.name, self.device, self.precision = path.stem, device, precision
+        try:
+            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+        # its errors share no base class but Exception
+        except Exception as e:  # noqa: BLE001
+            raise EngineError(f"{path}: ONNX Runtime cannot open the model ({str(e).splitlines()[0]}).") from e
+        self.inputs = tuple(_spec(a) for a in self._session.get_inputs())
+        self.outputs = tuple(_spec(a) for a in self._session.get_outputs())
+        self._names = [spec.name for spec in self.outputs]
+
+    def __call__(self, feed: Feed) -> dict[str, NDArray[Any]]:
+        """See `engines.runtime.Engine`."""
+        checked_feed(self.inputs, feed)
+        if self._session is None:
+            raise ValueError(f"{self.name}: the engine is closed.")
+        values = self._session.run(self._names, {spec.name: feed[spec.name] for spec in self.inputs})
+        return dict(zip(self._names, values, strict=True))
+
+    def warm(self, batches: Sequence[int]) -> None:
+        """See `engines.runtime.Engine`."""
+        for batch in batches:
+            shapes = [(batch, *(n or 1 for n in spec.shape[1:])) for spec in self.inputs]
+            self({spec.name: np.zeros(s, spec.dtype) for spec, s in zip(self.inputs, shapes, strict=True)})
+
+    def close(self) -> None:
+        """See `engines.runtime.Engine`."""
+        self._session = None
+
+
+def _spec(argument: Any) -> TensorSpec:
+    kind = re.sub(r"tensor\((\w+)\)", r"\1", argument.type)
+    shape = tuple(n if isinstance(n, int) else None for n in argument.shape)
+    return TensorSpec(argument.name, shape, np.dtype(_DTYPES.get(kind, kind)))

@@ -1,0 +1,137 @@
+"""Engines: arrays in, arrays out. One `open_engine` for every runtime that can execute an ONNX model or a plan.
+
+A back end is a function in `BACKENDS` that opens a file on a device. What it returns is an `Engine`; who uses one
+does not know which runtime is behind it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
+
+Feed = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A named input or output: its shape, None where any length goes (the batch), and its type."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: np.dtype[Any]
+
+
+class Engine(Protocol):
+    """A network that is ready to run.
+
+    name       the model file's name without its ending
+    device     where it runs, such as "cpu"
+    precision  "fp32" or "fp16", of the arithmetic inside
+    """
+
+    name: str
+    device: str
+    precision: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def __call__(self, feed: Feed) -> dict[str, NDArray[Any]]:
+        """Outputs by name for inputs by name. The arrays are the engine's own and are overwritten by its next call.
+
+        Raises ValueError for a missing input or another shape. Not for use by two threads at a time.
+        """
+        ...
+
+    def warm(self, batches: Sequence[int]) -> None:
+        """Prepares (compiles, allocates, runs once) the given batch sizes, so that no later call is slow."""
+        ...
+
+    def close(self) -> None:
+        """Frees the runtime's memory; the engine cannot be called afterwards."""
+        ...
+
+
+class EngineError(OSError):
+    """A runtime is missing or cannot open a model."""
+
+
+Opener = Callable[[Path, str, str, int | None], Engine]
+
+
+def _module_opener(module: str, name: str) -> Opener:
+    def open_it(path: Path, device: str, precision: str, threads: int | None) -> Engine:
+        return getattr(importlib.import_module(module), name)(path, device, precision, threads)
+
+    return open_it
+
+
+#: Back end name -> opener(path, device, precision, threads), which raises EngineError where it cannot.
+BACKENDS: dict[str, Opener] = {
+    "openvino": _module_opener("engines.openvino_engine", "OpenVinoEngine"),
+    "onnx": _module_opener("engines.onnx_engine", "OnnxEngine"),
+}
+
+#: What "auto" tries, in this order, by the kind of device (the part of its name before a colon).
+PREFERENCE: dict[str, tuple[str, ...]] = {"cpu": ("openvino", "onnx"), "cuda": ("onnx",)}
+
+
+def open_engine(
+    path: str | Path, device: str = "cpu", backend: str = "auto", precision: str = "fp32", threads: int | None = None
+) -> Engine:
+    """Opens the model file `path`.
+
+    device     "cpu", or "cuda" or "cuda:1" for a GPU
+    backend    a name of `BACKENDS`, or "auto": the first of `PREFERENCE` that opens, the reason logged for the others
+    precision  "fp32" or "fp16"
+    threads    CPU threads, None for one a physical core
+
+    Raises ValueError for an unknown back end, device or precision, FileNotFoundError for a missing file, and
+    EngineError when no runtime opens it.
+    """
+    path = Path(path)
+    kind = device.partition(":")[0]
+    if backend != "auto" and backend not in BACKENDS:
+        raise ValueError(f"backend: expected auto or one of {', '.join(BACKENDS)}, got {backend}.")
+    if kind not in PREFERENCE:
+        raise ValueError(f"device: expected one of {', '.join(PREFERENCE)}, got {device}.")
+    if precision not in ("fp32", "fp16"):
+        raise ValueError(f"precision: expected fp32 or fp16, got {precision}.")
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads: expected 1 or more, got {threads}.")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such model file.")
+    if backend != "auto":
+        return BACKENDS[backend](path, device, precision, threads)
+    reasons = []
+    for name in PREFERENCE[kind]:
+        try:
+            return BACKENDS[name](path, device, precision, threads)
+        except EngineError as e:
+            log.warning("%s: back end %s is passed over: %s", path.name, name, e)
+            reasons.append(f"{name}: {e}")
+    raise EngineError(f"{path}: no back end opens it on {device} ({'; '.join(reasons)}).")
+
+
+def checked_feed(specs: tuple[TensorSpec, ...], feed: Feed) -> int:
+    """The batch size of `feed`, whose arrays must fit `specs`; raises ValueError saying what was expected."""
+    batch = 0
+    for spec in specs:
+        value = feed.get(spec.name)
+        if value is None:
+            raise ValueError(f"{spec.name}: expected an input of that name, got {', '.join(feed) or 'none'}.")
+        fits = value.ndim == len(spec.shape) and value.dtype == spec.dtype and value.shape[0] > 0
+        if not fits or any(want not in (None, got) for want, got in zip(spec.shape, value.shape, strict=True)):
+            raise ValueError(
+                f"{spec.name}: expected {spec.dtype} of shape {spec.shape}, got {value.dtype} {value.shape}."
+            )
+        batch = value.shape[0]
+    return batch
