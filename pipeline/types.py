@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -184,7 +185,7 @@ class CameraCalibration:
         if np.abs(R @ R.T - np.eye(3)).max() > 1e-4 or np.linalg.det(R) < 0:
             raise ValueError("CameraCalibration.R_world_camera: expected a rotation, got a matrix that is none.")
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Eight hex digits that change whenever anything of the estimate does."""
         height = np.nan if self.camera_height_m is None else self.camera_height_m

@@ -1,0 +1,104 @@
+"""Where a rigid set of metric points stands before a full-perspective camera: Gauss-Newton, many cameras at once.
+
+Calibration asks it for the reprojection error at every candidate focal length (W-HMR's weak supervision, paper
+section 3.2, used here as a measurement); recovery asks it for the pose at the calibrated one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from pipeline.frames import Array, exp_so3, nearest_rotation, normalize, shortest_rotation, unproject
+
+
+def rays_of(points_px: Array, K: Array, distortion: Array) -> Array:
+    """Normalised rays (n, 2), x/z and y/z, through pixels (n, 2) of a camera with OpenCV's distortion (5,)."""
+    if not distortion.any():
+        return unproject(points_px, K)[:, :2]
+    ideal = cv2.undistortPoints(points_px.reshape(-1, 1, 2), K, distortion)
+    return np.asarray(ideal, dtype=np.float64).reshape(-1, 2)
+
+
+@dataclass(frozen=True, eq=False)
+class PerspectiveFit:
+    """Pose of the points before each of F cameras: `p_camera = R @ p_points + t`.
+
+    Rs        (F, 3, 3)
+    ts        (F, 3) metres
+    error_m2  (F,) weighted mean squared reprojection error, square metres at the depth of the points' middle
+    """
+
+    Rs: Array
+    ts: Array
+    error_m2: Array
+
+
+def fit_perspective(
+    points_m: Array,
+    rays: Array,
+    weights: Array,
+    start: PerspectiveFit | None = None,
+    iterations: int = 5,
+) -> PerspectiveFit:
+    """Least-squares pose of (n, 3) points seen along (F, n, 2) normalised rays (x/z, y/z), with weights (n,) >= 0.
+
+    One pose for each of the F sets of rays (each a candidate camera). Without `start`, the points are put before
+    the camera as if their axes were parallel to the viewing ray's, which is how a crop-based network sees them.
+    Raises ValueError when fewer than 4 points have weight.
+    """
+    if np.count_nonzero(weights > 0) < 4:
+        raise ValueError(f"A pose needs 4 points or more with weight, got {np.count_nonzero(weights > 0)}.")
+    w = weights / weights.sum()
+    Rs, ts = (start.Rs, start.ts) if start is not None else _first_guess(points_m, rays, w)
+    root_w = np.sqrt(w)[:, None]
+    for _ in range(iterations):
+        Y = points_m @ np.swapaxes(Rs, -1, -2)
+        J, r = _linearise(Y, ts, rays)
+        # Each point's error counts in metres at its depth, so that near and far candidates weigh alike
+        scale = (root_w * ts[:, None, 2:])[..., None]
+        A = (J * scale).reshape(len(Rs), -1, 6)
+        b = (r[..., None] * scale).reshape(len(Rs), -1, 1)
+        At = np.swapaxes(A, -1, -2)
+        H = At @ A
+        H += 1e-6 * np.trace(H, axis1=1, axis2=2)[:, None, None] * np.eye(6)
+        step = -np.linalg.solve(H, At @ b)[..., 0]
+        Rs = exp_so3(np.clip(step[:, :3], -0.5, 0.5)) @ Rs
+        ts = ts + step[:, 3:]
+        ts[:, 2] = np.maximum(ts[:, 2], 0.2)
+    Rs = nearest_rotation(Rs) if start is not None else Rs
+    P = points_m @ np.swapaxes(Rs, -1, -2) + ts[:, None]
+    r = P[..., :2] / np.maximum(P[..., 2:], 0.05) - rays
+    error = (w * (r**2).sum(-1)).sum(-1) * ts[:, 2] ** 2
+    return PerspectiveFit(Rs, ts, error)
+
+
+def _first_guess(points_m: Array, rays: Array, w: Array) -> tuple[Array, Array]:
+    middle_rays = w @ rays
+    middle = w @ points_m
+    spread_rays = np.sqrt((w * ((rays - middle_rays[:, None]) ** 2).sum(-1)).sum(-1))
+    spread_m = np.sqrt(w @ ((points_m - middle)[:, :2] ** 2).sum(-1))
+    depth = spread_m / np.maximum(spread_rays, 1e-6)
+    along = np.concatenate([middle_rays, np.ones((len(rays), 1))], axis=-1)
+    Rs = shortest_rotation(np.broadcast_to([0.0, 0.0, 1.0], along.shape), normalize(along))
+    return Rs, along * depth[:, None] - Rs @ middle
+
+
+def _linearise(Y: Array, ts: Array, rays: Array) -> tuple[Array, Array]:
+    """Jacobian (F, n, 2, 6) of the normalised residual (F, n, 2) by a left rotation vector and a translation."""
+    P = Y + ts[:, None]
+    inverse_z = 1.0 / np.maximum(P[..., 2], 0.05)
+    x, y = P[..., 0] * inverse_z, P[..., 1] * inverse_z
+    J = np.zeros((*Y.shape[:2], 2, 6))
+    J[..., 0, 3] = J[..., 1, 4] = inverse_z
+    J[..., 0, 5], J[..., 1, 5] = -x * inverse_z, -y * inverse_z
+    # d(R Y)/d(left rotation) = -[Y]x
+    J[..., 0, 0] = -x * inverse_z * Y[..., 1]
+    J[..., 0, 1] = inverse_z * Y[..., 2] + x * inverse_z * Y[..., 0]
+    J[..., 0, 2] = -inverse_z * Y[..., 1]
+    J[..., 1, 0] = -inverse_z * Y[..., 2] - y * inverse_z * Y[..., 1]
+    J[..., 1, 1] = y * inverse_z * Y[..., 0]
+    J[..., 1, 2] = inverse_z * Y[..., 0]
+    return J, np.stack([x, y], axis=-1) - rays
