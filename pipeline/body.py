@@ -14,7 +14,6 @@ Skinning: Loper et al., SMPL: A Skinned Multi-Person Linear Model (2015), equati
 
 from __future__ import annotations
 
-import dataclasses
 import zipfile
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -93,6 +92,7 @@ class BodyModel:
     """A linear shape space with a skeleton and skin. Every array belongs to the T-pose, metres.
 
     name            "default", or the file's name
+    parents         (24,) parent of each joint, -1 for the root
     faces           (F, 3) vertex indices, counter-clockwise from outside
     vertices        (V, 3); vertices_dirs (V, 3, B) change for each beta
     weights         (V, 24) skin weights, rows sum to one
@@ -118,12 +118,8 @@ class BodyModel:
     stature_dirs: Array
     pose_dirs: Array | None = None
     credit: str = ""
+    parents: tuple[int, ...] = JOINT_PARENTS
     _tensors: dict[Any, Any] = field(default_factory=dict, repr=False)
-
-    @property
-    def parents(self) -> tuple[int, ...]:
-        """Parent of each of the 24 joints, -1 for the root."""
-        return JOINT_PARENTS
 
     @property
     def n_betas(self) -> int:
@@ -315,20 +311,3 @@ def open_body(spec: str = "default") -> BodyModel:
     from pipeline.smpl_body import load_smpl
 
     return load_smpl(Path(file))
-
-
-def scaled_landmarks(model: BodyModel) -> BodyModel:
-    """`model` with the default body's landmarks, placed by its own joints and its own stature.
-
-    For bodies that bring a skeleton but no landmarks: each landmark keeps the default body's offset from its joint,
-    scaled by the ratio of the statures.
-    """
-    default = BodyModel.load()
-    at = default.landmark_joint
-    offsets = (default.landmarks - default.joints[at]) * (model.stature_m / default.stature_m)
-    return dataclasses.replace(
-        model,
-        landmarks=model.joints[at] + offsets,
-        landmarks_dirs=model.joints_dirs[at] + offsets[..., None] * (model.stature_dirs / model.stature_m),
-        landmark_joint=at,
-    )

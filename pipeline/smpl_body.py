@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import pickle
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.body import BodyModel, scaled_landmarks
+from pipeline.body import BodyModel
 from pipeline.types import JOINT_PARENTS
 
 _FIELDS = ("v_template", "f", "weights", "posedirs", "shapedirs", "J_regressor", "kintree_table")
@@ -93,3 +94,20 @@ def _read(file: Path) -> dict[str, Any]:
     if joints != len(JOINT_PARENTS):
         raise ValueError(f"{file}: expected SMPL's 24 joints, got {joints} (SMPL-H and SMPL-X are not read).")
     return data
+
+
+def scaled_landmarks(model: BodyModel) -> BodyModel:
+    """`model` with the default body's landmarks, placed by its own joints and its own stature.
+
+    For bodies that bring a skeleton but no landmarks: each landmark keeps the default body's offset from its joint,
+    scaled by the ratio of the statures.
+    """
+    default = BodyModel.load()
+    at = default.landmark_joint
+    offsets = (default.landmarks - default.joints[at]) * (model.stature_m / default.stature_m)
+    return dataclasses.replace(
+        model,
+        landmarks=model.joints[at] + offsets,
+        landmarks_dirs=model.joints_dirs[at] + offsets[..., None] * (model.stature_dirs / model.stature_m),
+        landmark_joint=at,
+    )
