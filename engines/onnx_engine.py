@@ -43,7 +43,7 @@ class OnnxEngine:
         try:
             self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=[provider])
         # its errors share no base class but Exception
-        except Exception as e:  # noqa: BLE001
+        except Exception as e:
             raise EngineError(f"{path}: ONNX Runtime cannot open the model ({str(e).splitlines()[0]}).") from e
         self.inputs = tuple(_spec(a) for a in self._session.get_inputs())
         self.outputs = tuple(_spec(a) for a in self._session.get_outputs())

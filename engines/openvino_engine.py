@@ -33,14 +33,13 @@ class OpenVinoEngine:
         self._options["ENABLE_CPU_PINNING"] = False
         if threads is not None:
             self._options["INFERENCE_NUM_THREADS"] = threads
-        self._core = openvino.Core()
+        self._core: Any = openvino.Core()
         try:
-            model = self._core.read_model(path)
+            self._model: Any = self._core.read_model(path)
         except RuntimeError as e:
             raise EngineError(f"{path}: OpenVINO cannot read the model ({str(e).splitlines()[-1]}).") from e
-        self.inputs = tuple(_spec(port) for port in model.inputs)
-        self.outputs = tuple(_spec(port) for port in model.outputs)
-        self._path = path
+        self.inputs = tuple(_spec(port) for port in self._model.inputs)
+        self.outputs = tuple(_spec(port) for port in self._model.outputs)
         self._requests: dict[tuple[tuple[int, ...], ...], Any] = {}
 
     def __call__(self, feed: Feed) -> dict[str, NDArray[Any]]:
@@ -62,12 +61,12 @@ class OpenVinoEngine:
     def close(self) -> None:
         """See `engines.runtime.Engine`."""
         self._requests.clear()
-        self._core = None
+        self._core = self._model = None
 
     def _compile(self, shapes: tuple[tuple[int, ...], ...]) -> Any:
         if self._core is None:
             raise ValueError(f"{self.name}: the engine is closed.")
-        model = self._core.read_model(self._path)
+        model = self._model.clone()
         model.reshape({spec.name: list(shape) for spec, shape in zip(self.inputs, shapes, strict=True)})
         request = self._core.compile_model(model, "CPU", self._options).create_infer_request()
         self._requests[shapes] = request
