@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.frames import Array, basis_from, exp_so3, log_so3, normalize, shortest_rotation
+from pipeline.frames import Array, basis_from, cross, exp_so3, log_so3, normalize, shortest_rotation
 from pipeline.types import JOINT, LANDMARK
 
 _L = LANDMARK
@@ -24,6 +24,17 @@ _PINKY = np.array([_L["left_pinky"], _L["right_pinky"]])
 _HEEL = np.array([_L["left_heel"], _L["right_heel"]])
 _TOE = np.array([_L["left_foot_index"], _L["right_foot_index"]])
 
+_ROOT_HINGE, _HINGE_END = np.stack([_ROOT, _HINGE]), np.stack([_HINGE, _END])
+_FACE = np.array([_L["nose"], _L["left_ear"], _L["right_ear"]])
+#: Landmark differences that span pelvis, chest, head, hands and feet; those that are sums are put in later.
+_MAIN = np.array([(0, 0), (0, 0), (_L["left_ear"], _L["right_ear"]), (0, 0), (0, 0), *zip(_TOE, _HEEL, strict=True)])
+_SIDE = np.array(
+    [(_ROOT[2], _ROOT[3]), (_ROOT[0], _ROOT[1]), (0, 0), *zip(_INDEX, _PINKY, strict=True),
+     *zip(_HINGE[2:], _END[2:], strict=True)]
+)  # fmt: skip
+
+_SPINE = [JOINT["spine1"], JOINT["spine2"], JOINT["spine3"]]
+_NECK_HEAD = [JOINT["neck"], JOINT["head"]]
 _UPPER_JOINT = np.array([JOINT[n] for n in ("left_shoulder", "right_shoulder", "left_hip", "right_hip")])
 _HINGE_JOINT = np.array([JOINT[n] for n in ("left_elbow", "right_elbow", "left_knee", "right_knee")])
 _END_JOINT = np.array([JOINT[n] for n in ("left_wrist", "right_wrist", "left_ankle", "right_ankle")])
@@ -34,30 +45,30 @@ _REST_NORMAL = np.array([[0.0, -1.0, 0.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [1.
 _RELAXED = np.array([[0.15, -1.0, 0.05], [-0.15, -1.0, 0.05], [0.02, -1.0, 0.0], [-0.02, -1.0, 0.0]])
 _RELAXED_UNIT = normalize(_RELAXED)
 
-MAX_NECK_RAD, MAX_WRIST_RAD, MAX_ANKLE_RAD = np.radians(80.0), np.radians(80.0), np.radians(60.0)
+#: How far spine, neck, wrists and ankles turn against their parents, radians.
+_LIMITS = np.radians([[150.0], [80.0], [80.0], [80.0], [60.0], [60.0]])
 
 
 @dataclass(frozen=True, eq=False)
 class RestFrames:
-    """What the fit needs of one person's body at rest: bases (…, 3, 3) and limb directions (4, 3) in the T-pose."""
+    """What the fit needs of one person's body at rest.
 
-    pelvis: Array
-    chest: Array
-    head: Array
-    hands: Array
-    feet: Array
+    rigid  (7, 3, 3) bases of pelvis, chest, head, hands, feet
+    limbs  (4, 3, 3) bases of upper arms and thighs
+    upper  (4, 3) unit directions of upper arms and thighs; lower (4, 3) of forearms and shins
+    """
+
+    rigid: Array
+    limbs: Array
     upper: Array
     lower: Array
 
     @staticmethod
     def of(landmarks_rest: Array, joints_rest: Array) -> RestFrames:
         """From the landmarks (33, 3) and joints (24, 3) of the body at rest."""
-        pelvis, chest, head = _trunk_bases(landmarks_rest)
         upper = normalize(joints_rest[_HINGE_JOINT] - joints_rest[_UPPER_JOINT])
         lower = normalize(joints_rest[_END_JOINT] - joints_rest[_HINGE_JOINT])
-        return RestFrames(
-            pelvis, chest, head, _hand_bases(landmarks_rest), _foot_bases(landmarks_rest, -lower[2:]), upper, lower
-        )
+        return RestFrames(_rigid_bases(landmarks_rest), basis_from(upper, _REST_NORMAL, "yx"), upper, lower)
 
 
 def joint_rotations(points: Array, visibility: Array, rest: RestFrames) -> tuple[Array, Array]:
@@ -65,67 +76,59 @@ def joint_rotations(points: Array, visibility: Array, rest: RestFrames) -> tuple
 
     visibility  (33,) 0..1; limbs that are not seen hang relaxed instead of following what was guessed
     """
-    pelvis, chest, head = (b @ r.T for b, r in zip(_trunk_bases(points), (rest.pelvis, rest.chest, rest.head),
-                                                   strict=True))  # fmt: skip
-    Rs = np.tile(np.eye(3), (24, 1, 1))
-    bend = exp_so3(log_so3(pelvis.T @ chest) / 3.0)
-    Rs[[JOINT["spine1"], JOINT["spine2"], JOINT["spine3"]]] = bend
-    seen_head = _smoothstep(visibility[[_L["nose"], _L["left_ear"], _L["right_ear"]]].max(), 0.1, 0.5)
-    Rs[[JOINT["neck"], JOINT["head"]]] = exp_so3(0.5 * seen_head * _limited(log_so3(chest.T @ head), MAX_NECK_RAD))
-
-    parents = np.stack([chest, chest, pelvis, pelvis])
-    seen = _smoothstep(np.minimum.accumulate(visibility[np.stack([_HINGE, _END])], axis=0), 0.1, 0.5)[..., None]
-    relaxed = np.einsum("lij,lj->li", parents, _RELAXED_UNIT)
-    upper = normalize(seen[0] * normalize(points[_HINGE] - points[_ROOT]) + (1 - seen[0]) * relaxed, [0.0, 1.0, 0.0])
-    lower = normalize(seen[1] * normalize(points[_END] - points[_HINGE]) + (1 - seen[1]) * upper, [0.0, 1.0, 0.0])
+    rigid = _rigid_bases(points) @ np.swapaxes(rest.rigid, 1, 2)
+    pelvis, chest, head, ends = rigid[0], rigid[1], rigid[2], rigid[3:]
+    parents = rigid[[1, 1, 0, 0]]
+    seen = _smoothstep(np.minimum.accumulate(visibility[_HINGE_END], axis=0), 0.1, 0.5)[..., None]
+    relaxed = _turn(parents, _RELAXED_UNIT)
+    limbs = normalize(points[_HINGE_END] - points[_ROOT_HINGE])
+    upper = normalize(seen[0] * limbs[0] + (1 - seen[0]) * relaxed, [0.0, 1.0, 0.0])
+    lower = normalize(seen[1] * limbs[1] + (1 - seen[1]) * upper, [0.0, 1.0, 0.0])
     uppers = _upper_limbs(points, upper, lower, parents, rest)
-    lowers = shortest_rotation(np.einsum("lij,lj->li", uppers, rest.lower), lower) @ uppers
-    ends = np.concatenate([_hand_bases(points) @ np.swapaxes(rest.hands, 1, 2),
-                           _foot_bases(points, -lower[2:]) @ np.swapaxes(rest.feet, 1, 2)])  # fmt: skip
+    lowers = shortest_rotation(_turn(uppers, rest.lower), lower) @ uppers
     lowers[:2] = _pronated(lowers[:2], ends[:2], lower[:2], seen[1, :2])
 
+    vectors = log_so3(np.stack([pelvis.T @ chest, chest.T @ head, *(np.swapaxes(lowers, 1, 2) @ ends)]))
+    vectors = vectors * np.minimum(1.0, _LIMITS / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9))
+    vectors[0] /= 3.0
+    vectors[1] *= 0.5 * _smoothstep(visibility[_FACE].max(), 0.1, 0.5)
+    vectors[2:] *= seen[1]
+    turns = exp_so3(vectors)
+    Rs = np.empty((24, 3, 3))
+    Rs[:] = np.eye(3)
+    Rs[_SPINE], Rs[_NECK_HEAD], Rs[_END_JOINT] = turns[0], turns[1], turns[2:]
     Rs[_UPPER_JOINT] = np.swapaxes(parents, 1, 2) @ uppers
     Rs[_HINGE_JOINT] = np.swapaxes(uppers, 1, 2) @ lowers
-    tip = log_so3(np.swapaxes(lowers, 1, 2) @ ends)
-    limit = np.array([[MAX_WRIST_RAD], [MAX_WRIST_RAD], [MAX_ANKLE_RAD], [MAX_ANKLE_RAD]])
-    Rs[_END_JOINT] = exp_so3(seen[1] * _limited(tip, limit))
     return pelvis, Rs[1:]
 
 
-def _trunk_bases(p: Array) -> tuple[Array, Array, Array]:
-    hips = p[_L["left_hip"]] - p[_L["right_hip"]]
-    shoulders = p[_L["left_shoulder"]] - p[_L["right_shoulder"]]
-    up = (p[_L["left_shoulder"]] + p[_L["right_shoulder"]]) - (p[_L["left_hip"]] + p[_L["right_hip"]])
-    ears = p[_L["left_ear"]] - p[_L["right_ear"]]
-    face = 2.0 * p[_L["nose"]] - (p[_L["left_ear"]] + p[_L["right_ear"]])
-    trunk = basis_from(np.stack([up, up]), np.stack([hips, shoulders]), "yx")
-    return trunk[0], trunk[1], basis_from(ears, face, "xz")
+def _rigid_bases(p: Array) -> Array:
+    """Bases (7, 3, 3) of pelvis, chest, head, hands and feet, each spanned by landmarks that lie on it."""
+    main, side = p[_MAIN[:, 0]] - p[_MAIN[:, 1]], p[_SIDE[:, 0]] - p[_SIDE[:, 1]]
+    up = p[_ROOT[0]] + p[_ROOT[1]] - p[_ROOT[2]] - p[_ROOT[3]]
+    main[0] = main[1] = up
+    main[3:5] = p[_INDEX] + p[_PINKY] - 2.0 * p[_END[:2]]
+    side[2] = 2.0 * p[_L["nose"]] - p[_L["left_ear"]] - p[_L["right_ear"]]
+    return basis_from(main, side, "yx")
 
 
-def _hand_bases(p: Array) -> Array:
-    wrists = p[_END[:2]]
-    return basis_from((p[_INDEX] + p[_PINKY]) / 2 - wrists, p[_INDEX] - p[_PINKY], "xz")
-
-
-def _foot_bases(p: Array, shins_up: Array) -> Array:
-    return basis_from(p[_TOE] - p[_HEEL], shins_up, "zy")
+def _turn(Rs: Array, vectors: Array) -> Array:
+    return (Rs @ vectors[..., None])[..., 0]
 
 
 def _upper_limbs(points: Array, upper: Array, lower: Array, parents: Array, rest: RestFrames) -> Array:
     """R_frame_joint (4, 3, 3) of shoulders and hips: along the limb, twisted so that the hinge bends as it does."""
-    swing = shortest_rotation(np.einsum("lij,lj->li", parents, rest.upper), upper) @ parents
-    straight = np.einsum("lij,lj->li", swing, _REST_NORMAL)
+    swing = shortest_rotation(_turn(parents, rest.upper), upper) @ parents
+    straight = _turn(swing, _REST_NORMAL)
     # A straight leg shows its twist in the foot, which points away from the bending plane's normal
-    straight[2:] = normalize(np.cross(normalize(points[_TOE] - points[_HEEL]), upper[2:]) + 0.2 * straight[2:])
-    bent = np.cross(upper, lower)
-    sine = np.linalg.norm(bent, axis=-1, keepdims=True)
+    straight[2:] = normalize(cross(normalize(points[_TOE] - points[_HEEL]), upper[2:]) + 0.2 * straight[2:])
+    bent = cross(upper, lower)
+    sine = np.sqrt(np.sum(bent * bent, axis=-1, keepdims=True))
     share = _smoothstep(sine, 0.15, 0.45)
     # Knees do not bend forward: there the evidence of the foot stands alone
     share[2:] *= np.sum(bent[2:] * straight[2:], axis=-1, keepdims=True) > 0
-    normal = normalize(share * normalize(bent) + (1 - share) * straight)
-    target = basis_from(upper, normal, "yx")
-    at_rest = basis_from(rest.upper, _REST_NORMAL, "yx")
-    return target @ np.swapaxes(at_rest, 1, 2)
+    normal = share * bent / np.maximum(sine, 1e-9) + (1 - share) * straight
+    return basis_from(upper, normal, "yx") @ np.swapaxes(rest.limbs, 1, 2)
 
 
 def _pronated(lowers: Array, hands: Array, axis: Array, seen: Array) -> Array:
@@ -133,11 +136,6 @@ def _pronated(lowers: Array, hands: Array, axis: Array, seen: Array) -> Array:
     relative = log_so3(hands @ np.swapaxes(lowers, 1, 2))
     twist = np.clip(np.sum(relative * axis, axis=-1, keepdims=True), -2.2, 2.2)
     return exp_so3(0.5 * seen * twist * axis) @ lowers
-
-
-def _limited(rotvecs: Array, limit_rad: Array | float) -> Array:
-    angle = np.linalg.norm(rotvecs, axis=-1, keepdims=True)
-    return rotvecs * np.minimum(1.0, limit_rad / np.maximum(angle, 1e-9))
 
 
 def _smoothstep(x: Array | float, low: float, high: float) -> Array:
