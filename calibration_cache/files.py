@@ -27,17 +27,7 @@ from pipeline.types import CalibrationStatus, CameraCalibration
 
 UNKNOWN_GRAVITY_SPREAD_RAD = float(np.radians(30.0))
 
-MATRIX_KEYS = (
-    "camera_matrix",
-    "cameraMatrix",
-    "CameraMatrix",
-    "camera_matrix_left",
-    "K",
-    "k",
-    "M1",
-    "mtx",
-    "intrinsic_matrix",
-)
+MATRIX_KEYS = ("camera_matrix", "cameraMatrix", "K", "k", "M1", "mtx", "intrinsic_matrix")
 DISTORTION_KEYS = (
     "distortion_coefficients", "dist_coeffs", "distCoeffs", "dist_coeff", "dist", "distortion", "D", "d", "D1",
 )  # fmt: skip
@@ -225,7 +215,7 @@ def _numbers(name: str, value: Any) -> Array:
             array = flat.reshape(int(value.get("rows", 1)), int(value.get("cols", flat.size)))
         else:
             array = np.array(value, dtype=object).astype(np.float64)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise ValueError(f"{name} is not a list or matrix of numbers.") from error
     if not np.isfinite(array).all():
         raise ValueError(f"{name} holds a number that is not finite.")
@@ -286,7 +276,10 @@ def _extrinsics(content: dict[str, Any]) -> tuple[Array, float, float | None]:
             raise ValueError("R_world_to_cam is not a rotation matrix.")
         up_camera = R_camera_world[:, 2]
         if t is not None and height_m is None:
-            height_m = float(-(R_camera_world.T @ _numbers("t_world_to_cam_m", t).reshape(3))[2])
+            t_camera_world = _numbers("t_world_to_cam_m", t).ravel()
+            if t_camera_world.shape != (3,):
+                raise ValueError("t_world_to_cam_m is not three numbers.")
+            height_m = float(-(R_camera_world.T @ t_camera_world)[2])
     elif pitch is not None or roll is not None:
         angles = np.radians(_numbers("pitch_deg and roll_deg", [pitch or 0.0, roll or 0.0]))
         up_camera = up_from_pitch_roll(float(angles[0]), float(angles[1]))
