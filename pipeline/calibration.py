@@ -147,7 +147,7 @@ class Calibrator:
             focal_spread = float(np.hypot(np.sqrt(p @ (self._log_focals - log_focal) ** 2), FOCAL_FLOOR))
         up, up_spread = self._gravity(at)
         height, height_spread = self._height(at, up, focal_spread, up_spread)
-        n = len(self._samples)
+        n = len(self._samples) + self._start.n_samples
         good = n >= MIN_SAMPLES and focal_spread < MAX_FOCAL_SPREAD and up_spread < MAX_GRAVITY_SPREAD_RAD
         status = CalibrationStatus.CALIBRATED if good else CalibrationStatus.CALIBRATING
         return dataclasses.replace(

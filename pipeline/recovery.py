@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.body import BodyModel, ShapedBody
 from pipeline.calibration_sample import BODY
@@ -197,6 +198,5 @@ def _place(offsets: Array, rays: Array, weights: Array, depth_m: float) -> Array
     return t
 
 
-def _inside(points_px: Array, calibration: CameraCalibration) -> Array:
-    inside = ((points_px >= 0) & (points_px <= np.asarray(calibration.size_wh) - 1)).all(-1)
-    return inside.astype(np.float64)
+def _inside(points_px: Array, calibration: CameraCalibration) -> NDArray[np.bool_]:
+    return np.all((points_px >= 0) & (points_px <= np.asarray(calibration.size_wh) - 1), axis=-1)

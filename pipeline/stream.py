@@ -1,0 +1,172 @@
+"""The stream: one camera's frames through every stage, in the order of the list in `process`. Start reading here."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from pipeline.calibration import Calibrator
+from pipeline.clock import StageClock
+from pipeline.limited_log import LimitedLog
+from pipeline.orientation import OrientationCorrector
+from pipeline.recovery import Recovery
+from pipeline.smoothing import PoseSmoother
+from pipeline.source_base import Source, SourceState
+from pipeline.types import CalibrationStatus, CameraCalibration, Detection, Frame, FrameResult, Person
+
+log = logging.getLogger(__name__)
+
+#: A person who is gone for longer than this comes back as a stranger to every stage.
+REMEMBER_S = 10.0
+KEEP_EVERY_S = 10.0
+READ_TIMEOUT_S = 0.1
+_BAD_FRAME = (ValueError, ArithmeticError, np.linalg.LinAlgError, cv2.error)
+
+
+class Detector(Protocol):
+    """Finds and follows people: `pipeline.detector` has the ones there are."""
+
+    def __call__(self, frame: Frame, clock: StageClock) -> tuple[Detection, ...]:
+        """Everybody in the frame, each with an id that stays."""
+        ...
+
+
+class Sink(Protocol):
+    """Takes what the stream makes of each frame."""
+
+    def __call__(self, frame: Frame, result: FrameResult) -> None:
+        """Must not block."""
+        ...
+
+
+class Stream:
+    """Owns the stages of one camera and what they remember; for one thread.
+
+    calibrator_for  makes the calibrator once the size of the pictures is known, and again if it changes
+    keep            is given calibrations worth keeping, now and then and at the end
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        calibrator_for: Callable[[str, tuple[int, int]], Calibrator],
+        recovery: Recovery,
+        smoother: PoseSmoother,
+        keep: Callable[[CameraCalibration], object] = lambda calibration: None,
+    ) -> None:
+        self._detector = detector
+        self._calibrator_for = calibrator_for
+        self._recovery = recovery
+        self._corrector = OrientationCorrector()
+        self._smoother = smoother
+        self._keep = keep
+        self._kept: CameraCalibration | None = None
+        self._next_keep_s = 0.0
+        self._calibrator: Calibrator | None = None
+        self._size_wh = (0, 0)
+        self._seen: dict[int, tuple[float, Detection]] = {}
+        self.clock = StageClock()
+        self.bad_frames = 0
+        self._bad_log = LimitedLog(log)
+
+    @property
+    def calibration(self) -> CameraCalibration | None:
+        """The camera's calibration as it stands, or None before the first frame."""
+        return None if self._calibrator is None else self._calibrator.current
+
+    def process(self, frame: Frame, dropped: int = 0) -> FrameResult:
+        """One frame through detection, calibration, recovery, orientation correction and smoothing."""
+        clock, t_s = self.clock, frame.t_capture_ns / 1e9
+        if self._calibrator is None or frame.size_wh != self._size_wh:
+            self._size_wh = frame.size_wh
+            self._calibrator = self._calibrator_for(frame.camera_id, frame.size_wh)
+        detections = self._detector(frame, clock)
+        with clock.stage("calibration"):
+            calibration = self._calibrator.update(t_s, detections)
+        with clock.stage("recovery"):
+            bodies = self._recovery(detections, calibration)
+        people = []
+        for detection, body in zip(detections, bodies, strict=True):
+            if body is None:
+                continue
+            self._seen[detection.track_id] = (t_s, detection)
+            with clock.stage("orientation"):
+                world = self._corrector(body, calibration, detection.track_id, t_s)
+            with clock.stage("smoothing"):
+                world, body = self._smoother(world, body, calibration, detection.track_id, t_s)
+            people.append(Person(detection.track_id, detection.box_xyxy, detection.score, body, world))
+        with clock.stage("smoothing"):
+            people += self._missed({p.track_id for p in people}, calibration, t_s)
+        people.sort(key=lambda p: p.track_id)
+        return FrameResult(
+            camera_id=frame.camera_id, index=frame.index, t_capture_ns=frame.t_capture_ns, t_wall_ns=frame.t_wall_ns,
+            t_grab_ns=frame.t_grab_ns, size_wh=frame.size_wh, dropped=dropped, stages_ms=clock.take(),
+            calibration=calibration, people=tuple(people),
+        )  # fmt: skip
+
+    def _missed(self, found: set[int], calibration: CameraCalibration, t_s: float) -> list[Person]:
+        """The people who were there a moment ago, carried on; forgets those who are long gone."""
+        people = []
+        for track_id, (seen_s, detection) in list(self._seen.items()):
+            if track_id in found:
+                continue
+            if not 0.0 <= t_s - seen_s <= REMEMBER_S:
+                del self._seen[track_id]
+                self._recovery.keep_only(set(self._seen))
+                self._corrector.keep_only(set(self._seen))
+                continue
+            carried = self._smoother.predict(calibration, track_id, t_s)
+            if carried is not None:
+                world, body = carried
+                people.append(Person(track_id, detection.box_xyxy, detection.score, body, world, predicted=True))
+        return people
+
+    def run(
+        self,
+        source: Source,
+        sinks: Sequence[Sink],
+        stop: threading.Event,
+        idle: Callable[[Source], None] = lambda source: None,
+    ) -> None:
+        """Frames from `source` to every sink until it ends or `stop` is set.
+
+        `idle` is called after every frame and at least ten times a second without one. A frame that a stage cannot
+        take is counted, logged at a limited rate and left out.
+        """
+        try:
+            while not stop.is_set():
+                frame = source.read(READ_TIMEOUT_S)
+                if frame is not None:
+                    self._one(frame, source, sinks)
+                elif source.state is SourceState.ENDED:
+                    return
+                idle(source)
+        finally:
+            self._keep_calibration(force=True)
+
+    def _one(self, frame: Frame, source: Source, sinks: Sequence[Sink]) -> None:
+        try:
+            result = self.process(frame, source.dropped)
+        except _BAD_FRAME as error:
+            self.clock.take()
+            self.bad_frames += 1
+            self._bad_log.warning("Frame %d of %s could not be used: %s", frame.index, frame.camera_id, error)
+            log.debug("Where it failed:", exc_info=True)
+            return
+        for sink in sinks:
+            sink(frame, result)
+        self._keep_calibration()
+
+    def _keep_calibration(self, force: bool = False) -> None:
+        now, calibration = time.monotonic(), self.calibration
+        if calibration is None or calibration.status is not CalibrationStatus.CALIBRATED:
+            return
+        if calibration is not self._kept and (force or now >= self._next_keep_s):
+            self._kept, self._next_keep_s = calibration, now + KEEP_EVERY_S
+            self._keep(calibration)
