@@ -51,7 +51,7 @@ class Publisher:
     """One bound XPUB socket for one camera. Never blocks: a subscriber that stalls loses messages, others do not.
 
     Use by one thread. Topics that nobody subscribed to are not encoded. New subscriptions are seen by the next
-    publish call; a new subscriber to `calibration/` or `status/` gets the latest one then.
+    call of any method; a new subscriber to `calibration/` or `status/` gets the latest one then.
     """
 
     def __init__(self, camera_id: str, bind: str = DEFAULT_BIND, curve_keys: Path | None = None) -> None:
@@ -62,6 +62,7 @@ class Publisher:
         self.camera_id = camera_id
         self._topics = {kind: messages.topic(kind, camera_id).encode() + b"\0" for kind in messages.KINDS}
         self._prefixes: set[bytes] = set()
+        self._wanted: set[str] = set()
         self._status: StatusMessage | None = None
         self._calibration: CameraCalibration | None = None
         self._sent: CameraCalibration | None = None
@@ -91,8 +92,8 @@ class Publisher:
 
     def wants(self, kind: str) -> bool:
         """Whether anybody subscribed to this camera's `kind` (one of messages.KINDS), or to a prefix of it."""
-        topic = self._topics[kind]
-        return any(topic.startswith(prefix) or prefix.startswith(topic) for prefix in self._prefixes)
+        self._hear()
+        return kind in self._wanted
 
     def publish(self, result: FrameResult) -> None:
         """Sends one frame under `pose/` and `pose_json/`, and its calibration whenever that is due.
@@ -101,11 +102,11 @@ class Publisher:
         """
         self._own(result.camera_id)
         self._hear()
-        wanted = [kind for kind in ("pose", "pose_json") if self.wants(kind)]
+        wanted = [kind for kind in ("pose", "pose_json") if kind in self._wanted]
         if wanted:
             message = messages.pose_message(result, time.monotonic_ns(), time.time_ns())
-            for kind in wanted:
-                self._send(kind, message)
+            for data in [messages.encode(kind, message) for kind in wanted]:
+                self._socket.send(data, zmq.NOBLOCK)
         self._calibrate(result.calibration)
 
     def publish_calibration(self, calibration: CameraCalibration) -> None:
@@ -169,12 +170,21 @@ class Publisher:
             prefix = event[1:]
             if event[:1] == b"\0":
                 self._prefixes.discard(prefix)
+                self._update_wanted()
             elif event[:1] == b"\1":
                 self._prefixes.add(prefix)
+                self._update_wanted()
                 if self._calibration is not None and self._topics["calibration"].startswith(prefix):
                     self._send_calibration(self._calibration)
                 if self._status is not None and self._topics["status"].startswith(prefix):
                     self._send("status", self._status)
+
+    def _update_wanted(self) -> None:
+        self._wanted = {
+            kind
+            for kind, topic in self._topics.items()
+            if any(topic.startswith(prefix) or prefix.startswith(topic) for prefix in self._prefixes)
+        }
 
     def _calibrate(self, calibration: CameraCalibration) -> None:
         self._calibration = calibration
@@ -186,12 +196,12 @@ class Publisher:
     def _send_calibration(self, calibration: CameraCalibration) -> None:
         self._calibration = self._sent = calibration
         self._sent_at_s = time.monotonic()
-        if self.wants("calibration"):
+        if "calibration" in self._wanted:
             now_ns, wall_ns = time.monotonic_ns(), time.time_ns()
             self._send("calibration", messages.calibration_message(calibration, now_ns, wall_ns))
 
     def _send(self, kind: str, message: messages.Message) -> None:
-        if self.wants(kind):
+        if kind in self._wanted:
             self._socket.send(messages.encode(kind, message), zmq.NOBLOCK)
 
 

@@ -54,7 +54,7 @@ class Subscriber:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.SUB)
         self._monitor = self._socket.get_monitor_socket(_LINK_EVENTS)
-        self._link = 0
+        self._link: int = 0
         try:
             self._socket.linger = 0
             self._socket.conflate = newest_only
@@ -95,10 +95,13 @@ class Subscriber:
     def silence(self) -> str:
         """One sentence on why nothing came."""
         while self._monitor.poll(0):
-            self._link = recv_monitor_message(self._monitor)["event"]
+            event = recv_monitor_message(self._monitor)["event"]
+            # a refusal is followed by a disconnection, which says less
+            if event != zmq.EVENT_DISCONNECTED or self._link == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self._link = event
         if self._link == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             wanted = " or ".join(repr(t) for t in self.topics)
-            return f"The publisher at {self.connect} is there but sends nothing under {wanted}: try --topic ''."
+            return f"The publisher at {self.connect} is there but sent nothing under {wanted}: try --topic ''."
         if self._link in (0, zmq.EVENT_DISCONNECTED):
             return (
                 f"Nobody publishes at {self.connect}, or it asks for keys: is run_stream.py running with "
