@@ -78,7 +78,7 @@ def clip_near(segments_camera: Array) -> Array:
     """Segments (N, 2, 3) cut at the near plane; those wholly behind it become nan."""
     a, b = segments_camera[:, 0], segments_camera[:, 1]
     za, zb = a[:, 2:], b[:, 2:]
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         cut = a + (b - a) * (_NEAR_M - za) / (zb - za)
     behind = (za < _NEAR_M) & (zb < _NEAR_M)
     clipped = np.stack([np.where(za < _NEAR_M, cut, a), np.where(zb < _NEAR_M, cut, b)], axis=1)
@@ -98,7 +98,7 @@ def clip_to_picture(segments_px: Array, size_wh: tuple[int, int], margin_px: flo
     start, step = segments[:, 0], segments[:, 1] - segments[:, 0]
     low, high = np.zeros(len(segments)), np.ones(len(segments))
     for axis, side in enumerate(size_wh):
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             t = (np.array([[-margin_px], [side + margin_px]]) - start[:, axis]) / step[:, axis]
         inside = (start[:, axis] >= -margin_px) & (start[:, axis] <= side + margin_px)
         parallel = step[:, axis] == 0

@@ -32,6 +32,44 @@ _PROBE = "import cv2; cv2.namedWindow('probe'); cv2.destroyAllWindows()"
 _PROBE_TIMEOUT_S = 20.0
 
 
+class _Sink:
+    """A file for the muxer that keeps its first error to itself and takes nothing after it.
+
+    FFmpeg's MP4 muxer crashes the process when it is closed after a failed write, so it must not see one; what was
+    written before stays a playable file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError when the file cannot be made."""
+        self._file = path.open("wb", buffering=0)
+        self._at = 0
+        self.name = str(path)
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        rest = memoryview(data)
+        self._at += len(rest)
+        try:
+            while len(rest) and self.error is None:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            self.error = error
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if self.error is None:
+            self._at = self._file.seek(offset, whence)
+        else:
+            self._at = offset + (self._at if whence == os.SEEK_CUR else 0)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def close(self) -> None:
+        self._file.close()
+
+
 class OverlayWriter:
     """Writes pictures as H.264 in MP4 at a constant frame rate. Not for use by two threads.
 
@@ -58,12 +96,13 @@ class OverlayWriter:
         self._last: av.VideoFrame | None = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            options = {"movflags": "hybrid_fragmented", "flush_packets": "1"}
-            self._container: av.container.OutputContainer | None = av.open(str(self.path), "w", options=options)
+            self._sink = _Sink(self.path)
         except OSError as error:
             raise OSError(
                 f"The overlay {self.path} cannot be written ({error.strerror}); name a file in a folder of yours."
             ) from error
+        options = {"movflags": "hybrid_fragmented", "flush_packets": "1"}
+        self._container: av.container.OutputContainer | None = av.open(self._sink, "w", "mp4", options=options)
         self._stream = self._open_stream(self._container)
 
     def _open_stream(self, container: av.container.OutputContainer) -> av.VideoStream:
@@ -98,14 +137,12 @@ class OverlayWriter:
             missing = 0
         if missing < 0:
             return
-        try:
-            frame = av.VideoFrame.from_ndarray(self._i420(image_rgb), format="yuv420p")
-            for _ in range(missing):
-                self._encode(self._last or frame)
-            self._encode(frame)
-            self._last = frame
-        except OSError as error:
-            logger.error("The overlay %s ends here, the stream goes on: %s", self.path, error)
+        frame = av.VideoFrame.from_ndarray(self._i420(image_rgb), format="yuv420p")
+        for _ in range(missing):
+            self._encode(self._last or frame)
+        self._encode(frame)
+        self._last = frame
+        if self._sink.error:
             self.close()
 
     def _encode(self, frame: av.VideoFrame) -> None:
@@ -130,16 +167,15 @@ class OverlayWriter:
         return np.asarray(cv2.cvtColor(image_rgb, cv2.COLOR_RGB2YUV_I420), dtype=np.uint8)
 
     def close(self) -> None:
-        """Ends the file; a second call does nothing. Never raises: a file that cannot be ended is a logged error."""
+        """Ends the file; a second call does nothing. Never raises: what could not be written is a logged error."""
         container, self._container = self._container, None
         if container is None:
             return
-        try:
-            if self.frames_written:
-                container.mux(self._stream.encode(None))
-            container.close()
-        except OSError as error:
-            logger.error("The overlay %s could not be ended: %s", self.path, error)
+        container.mux(self._stream.encode(None))
+        container.close()
+        self._sink.close()
+        if self._sink.error:
+            logger.error("The overlay %s ends early, the stream goes on: %s", self.path, self._sink.error)
 
     def __enter__(self) -> OverlayWriter:
         return self
@@ -167,6 +203,7 @@ def screen_problem() -> str | None:
     except subprocess.TimeoutExpired:
         return f"The screen {os.environ.get('DISPLAY', '')} does not answer; {advice}"
     if probe.returncode:
+        logger.debug("The trial window ended with %d: %s", probe.returncode, probe.stderr.decode(errors="replace"))
         return f"No window can be opened on screen {os.environ.get('DISPLAY') or 'of Wayland'}; {advice}"
     return None
 
@@ -181,6 +218,7 @@ class Viewer:
             raise OSError(problem)
         self.title = title
         self._opened = False
+        os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")  # it misses fonts that are not needed
         try:
             cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
         except cv2.error as error:
