@@ -5,6 +5,7 @@ None of it is needed for poses to go out; a failure in here is a sentence in the
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import subprocess
@@ -43,6 +44,7 @@ class _Sink:
         """Raises OSError when the file cannot be made."""
         self._file = path.open("wb", buffering=0)
         self._at = 0
+        self._whole = 0
         self.name = str(path)
         self.error: OSError | None = None
 
@@ -66,7 +68,15 @@ class _Sink:
     def tell(self) -> int:
         return self._at
 
+    def mark(self) -> None:
+        """Says that the file is whole up to here: after an error it is cut to this length."""
+        if self.error is None:
+            self._whole = self._at
+
     def close(self) -> None:
+        if self.error:
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._whole)
         self._file.close()
 
 
@@ -150,6 +160,7 @@ class OverlayWriter:
             return
         frame.pts, frame.time_base = self.frames_written, 1 / self._rate
         self._container.mux(self._stream.encode(frame))
+        self._sink.mark()
         self.frames_written += 1
 
     def _i420(self, image_rgb: Image) -> NDArray[np.uint8]:

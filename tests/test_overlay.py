@@ -366,7 +366,7 @@ import resource, signal, sys
 from tests.test_overlay import OverlayWriter, striped, np
 from pathlib import Path
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 writer = OverlayWriter(Path(sys.argv[1]), 10, (480, 320))
 noise = np.random.default_rng(0)
 for i in range(50):
