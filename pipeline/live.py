@@ -182,7 +182,7 @@ class _Link:
 
     def _drain(self, capture: Capture) -> int:
         """Takes pictures until there are none any more; how many there were."""
-        self._source.deliver(self, capture.first, capture.first_ns, capture.first_ns)
+        self._source.deliver(self, capture.first, *capture.stamps_ns)
         self.state = SourceState.STREAMING
         count, last, failing_since = 1, time.monotonic(), None
         while not self._stop.is_set():
@@ -191,8 +191,8 @@ class _Link:
             self._grabbing_since = None
             now = time.monotonic()
             if grabbed and not self._stop.is_set():
-                t_capture_ns, t_grab_ns = capture.captured_ns(), time.monotonic_ns()
-                self._source.deliver(self, capture.retrieve(), t_capture_ns, t_grab_ns)
+                stamps_ns = capture.stamp()
+                self._source.deliver(self, capture.retrieve(), *stamps_ns)
                 count, last, failing_since = count + 1, now, None
                 continue
             failing_since = failing_since or now

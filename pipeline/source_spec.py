@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from enum import Enum
@@ -78,7 +79,7 @@ def parse_spec(spec: str) -> SourceSpec:
             f"got {scheme}://."
         )
     path = Path(url2pathname(urlsplit(text).path)) if separator else Path(text).expanduser()
-    images = path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES
+    images = os.path.isdir(path) or path.suffix.lower() in IMAGE_SUFFIXES
     return SourceSpec(SourceKind.IMAGES if images else SourceKind.VIDEO, path)
 
 

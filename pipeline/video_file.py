@@ -16,7 +16,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from pipeline.capture import Capture, Image
+from pipeline.capture import END_AFTER_FAILURES, Capture, Image
 from pipeline.handover import LatestSlot, LosslessQueue
 from pipeline.limited_log import LimitedLog
 from pipeline.source_base import Source, SourceState
@@ -24,9 +24,6 @@ from pipeline.source_spec import IMAGE_SUFFIXES, SourceError
 from pipeline.types import Frame
 
 log = logging.getLogger(__name__)
-
-#: After so many pictures in a row that cannot be decoded a video is at its end.
-_END_AFTER_FAILURES = 64
 
 
 class Pictures(Protocol):
@@ -60,7 +57,7 @@ class VideoFile:
         self._capture = capture
         time_s, damaged, count = max(0.0, _or(capture.first_s, 0.0)), 0, 1
         yield time_s, capture.first
-        while damaged < _END_AFTER_FAILURES:
+        while damaged < END_AFTER_FAILURES:
             image = capture.retrieve() if capture.grab() else None
             if image is None:
                 damaged += 1
@@ -138,7 +135,8 @@ def read_image(path: Path) -> Image | None:
 
 def check_readable(path: Path) -> None:
     """Raises SourceError, with what to do, for a file or folder that is missing, forbidden, empty or plain text."""
-    if not path.exists():
+    # os.path answers for names that are too long or have a null in them, where Path raises
+    if not os.path.exists(path):
         demo = "benchmarks" in path.parts and path.parent.name.startswith("demo_")
         todo = "type python -m benchmarks.make_demo to make it" if demo else "check the path"
         raise SourceError(f"There is no {path}: {todo}.")

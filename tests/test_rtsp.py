@@ -88,8 +88,8 @@ def test_a_slow_reader_gets_fresh_frames(server: RtspServer) -> None:
         dropped = source.dropped
     # without a capture thread the age is 2 s by now and grows
     assert max(ages[-10:]) < 1000
-    assert dropped >= 30
-    assert frame.index >= 60
+    assert dropped >= 20
+    assert frame.index >= 45
 
 
 @needs_server

@@ -76,8 +76,8 @@ static int open_camera(void)
 {
     int slot = 0, fd;
     if (switched_to("unplugged")) { errno = ENOENT; return -1; }
-    pthread_mutex_lock(&lock);
     load_recording();
+    pthread_mutex_lock(&lock);
     while (slot < CAMERAS && cameras[slot].memory) slot++;
     fd = slot < CAMERAS ? memfd_create("fake-webcam", 0) : -1;
     if (fd >= 0 && !ftruncate(fd, (long)FRAME_BYTES * BUFFERS)) {

@@ -1,9 +1,10 @@
 #!/usr/bin/python3
 """A real RTSP server for tests, run by the system's Python: rtsp_server.py PORT [--video FILE] [--user U --password P].
 
-With --digest the password is asked for by digest instead of basic authentication. Serves rtsp://127.0.0.1:PORT/cam as live H.264, a moving pattern or FILE looped at 30 fps. The top 32 rows of every
-frame carry the wall clock: 32 cells, black or white, the bits of the time in milliseconds modulo 2**32, least
-significant on the left; so a reader can measure the true age of a picture. Prints "ready" when it listens.
+With --digest the password is asked for by digest instead of basic authentication. Serves rtsp://127.0.0.1:PORT/cam
+as live H.264, a moving pattern or FILE looped at 30 fps. The top 32 rows of every frame carry the wall clock: 32
+cells, black or white, the bits of the time in milliseconds modulo 2**32, least significant on the left; so a reader
+can measure the true age of a picture. Prints "ready" when it listens.
 
 Needs Debian's python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-{base,good,ugly} gstreamer1.0-libav.
 """

@@ -80,6 +80,10 @@ def retime(path: Path, durations: Sequence[int]) -> Path:
         place = data.index(parent) - 4
         size = struct.unpack(">I", data[place : place + 4])[0]
         data[place : place + 4] = struct.pack(">I", size + growth)
+    # the edit list would cut the film at its old length
+    edits = data.find(b"edts")
+    if edits >= 0:
+        data[edits : edits + 4] = b"free"
     path.write_bytes(data)
     return path
 
