@@ -14,6 +14,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from scipy.interpolate import CubicSpline
 
 from pipeline.calibration_sample import Sample, make_sample
 from pipeline.frames import (
@@ -44,7 +45,7 @@ MIN_SAMPLES = 15
 MAX_FOCAL_SPREAD, MAX_GRAVITY_SPREAD_RAD = 0.40, np.radians(14.0)
 NOVELTY = 0.01  # root mean square change of the landmarks over the picture's long side
 REPEAT_S = 2.0
-MOVED_SAMPLES, MOVED_RAD = 8, np.radians(12.0)
+MOVED_SAMPLES, MOVED_RAD = 6, np.radians(12.0)
 
 
 def uncalibrated(camera_id: str, size_wh: tuple[int, int]) -> CameraCalibration:
@@ -84,9 +85,10 @@ class Calibrator:
         self._scale = metric_scale
         self._samples: deque[Sample] = deque(maxlen=WINDOW)
         self._next_s = -np.inf
-        self._next_track = 0
+        self._looks = 0
         self.gates: Counter[str] = Counter()
         self.supplied = self._start.status is CalibrationStatus.SUPPLIED
+        self._gravity_given = self.supplied and self._start.gravity_spread_rad < GRAVITY_FLOOR_RAD
         focal = self._start.K[0, 0]
         grid = np.exp(np.linspace(np.log(0.35), np.log(3.5), 24)) * max(size_wh)
         self._log_focals = np.log([focal] if self.supplied else grid)
@@ -102,9 +104,10 @@ class Calibrator:
         if t_s < self._next_s or not detections:
             return self._current
         settled = self._current.status in (CalibrationStatus.CALIBRATED, CalibrationStatus.SUPPLIED)
-        self._next_s = t_s + (0.4 if settled else 0.12)
-        self._next_track += 1
-        person = detections[self._next_track % len(detections)]
+        # Uneven intervals, or the samples could fall into step with somebody's walk
+        self._looks += 1
+        self._next_s = t_s + (0.4 if settled else 0.12) * (0.6 + 0.8 * (self._looks * 0.618 % 1.0))
+        person = detections[self._looks % len(detections)]
         if person.landmarks is None:
             return self._current
         scale = self._scale(person.track_id)
@@ -127,24 +130,25 @@ class Calibrator:
         change = np.sqrt(np.mean((sample.signature - last.signature) ** 2))
         return bool(change > NOVELTY)
 
-    def _focal_posterior(self) -> Array:
-        """Probability of each candidate focal length (F,): a log-normal prior and the mean reprojection error."""
-        centre = np.log(self._start.K[0, 0])
-        energy = 0.5 * ((self._log_focals - centre) / max(self._start.focal_spread, 1e-3)) ** 2
+    def _focal(self) -> tuple[float, float]:
+        """Log focal length and its standard deviation: a log-normal prior and the mean reprojection error."""
+        if self.supplied:
+            return float(self._log_focals[0]), self._start.focal_spread
         worth = np.array([s.worth for s in self._samples])
-        curve = np.average([s.error_m2 for s in self._samples], axis=0, weights=worth)
+        coarse = np.average([s.error_m2 for s in self._samples], axis=0, weights=worth)
+        log_focals = np.linspace(self._log_focals[0], self._log_focals[-1], 20 * len(coarse))
+        curve = np.maximum(CubicSpline(self._log_focals, coarse)(log_focals), 0.0)
         views = min(len(worth) / 5.0, VIEWS_WORTH) * worth.mean()
-        energy += 0.5 * POINTS_WORTH * views * curve / max(curve.min(), 1e-6)
+        prior = (log_focals - np.log(self._start.K[0, 0])) / max(self._start.focal_spread, 1e-3)
+        energy = 0.5 * prior**2 + 0.5 * POINTS_WORTH * views * curve / max(curve.min(), 1e-6)
         p = np.exp(energy.min() - energy)
-        return p / p.sum()
+        p /= p.sum()
+        mean = float(p @ log_focals)
+        return mean, float(np.hypot(np.sqrt(p @ (log_focals - mean) ** 2), FOCAL_FLOOR))
 
     def _estimate(self) -> CameraCalibration:
-        p = self._focal_posterior()
-        log_focal = float(p @ self._log_focals)
+        log_focal, focal_spread = self._focal()
         at = int(np.argmin(np.abs(self._log_focals - log_focal)))
-        focal_spread = self._start.focal_spread
-        if not self.supplied:
-            focal_spread = float(np.hypot(np.sqrt(p @ (self._log_focals - log_focal) ** 2), FOCAL_FLOOR))
         up, up_spread = self._gravity(at)
         height, height_spread = self._height(at, up, focal_spread, up_spread)
         n = len(self._samples) + self._start.n_samples
@@ -152,7 +156,7 @@ class Calibrator:
         status = CalibrationStatus.CALIBRATED if good else CalibrationStatus.CALIBRATING
         return dataclasses.replace(
             self._start,
-            K=_with_focal(self._start.K, float(np.exp(log_focal))),
+            K=self._start.K if self.supplied else _with_focal(self._start.K, float(np.exp(log_focal))),
             R_world_camera=R_world_camera_from_up(up),
             camera_height_m=height, focal_spread=focal_spread, gravity_spread_rad=up_spread,
             height_spread_m=height_spread, n_samples=n, estimator=ESTIMATOR,
@@ -163,7 +167,7 @@ class Calibrator:
         """Robust mean (geometric median by reweighting) of the bodies' axes with the prior; its deviation, radians."""
         ups = [(s.axes_camera[at], s.axis_sigma_rad) for s in self._samples if s.axes_camera is not None]
         prior, sigma = self._start.up_camera, self._start.gravity_spread_rad
-        if not ups or (self.supplied and sigma < GRAVITY_FLOOR_RAD):
+        if not ups or self._gravity_given:
             return prior, sigma
         axes, sigmas = np.stack([u for u, _ in ups]), np.array([s for _, s in ups])
         precision = 1.0 / sigmas**2
@@ -195,22 +199,28 @@ class Calibrator:
 
     def _moved(self) -> CameraCalibration | None:
         """The calibration with status `moved` when the newest bodies all stand along another vertical."""
-        settled = self._current.status in (CalibrationStatus.CALIBRATED, CalibrationStatus.SUPPLIED)
-        recent = [s for s in self._samples if s.axes_camera is not None][-MOVED_SAMPLES:]
-        if not settled or len(recent) < MOVED_SAMPLES:
+        standing = [s for s in self._samples if s.axes_camera is not None and s.feet_camera_m is not None]
+        recent, older = standing[-MOVED_SAMPLES:], standing[:-MOVED_SAMPLES]
+        known = self._start.status in (CalibrationStatus.CALIBRATED, CalibrationStatus.SUPPLIED)
+        if self._gravity_given or len(recent) < MOVED_SAMPLES or not (known or len(older) >= MOVED_SAMPLES):
             return None
         at = int(np.argmin(np.abs(self._log_focals - np.log(self._current.K[0, 0]))))
-        axes = np.stack([s.axes_camera[at] for s in recent if s.axes_camera is not None])
-        middle = normalize(np.median(axes, axis=0))
-        off = float(np.arccos(np.clip(middle @ self._current.up_camera, -1.0, 1.0)))
-        agree = np.arccos(np.clip(axes @ middle, -1.0, 1.0)).max() < MOVED_RAD
-        if not agree or off < max(MOVED_RAD, 2.5 * self._current.gravity_spread_rad):
+
+        def middle_of(samples: list[Sample]) -> Array:
+            return normalize(np.median([s.axes_camera[at] for s in samples if s.axes_camera is not None], axis=0))
+
+        # Older bodies err as the new ones do, so they tell better than the estimate whether something changed
+        before = middle_of(older) if len(older) >= MOVED_SAMPLES else self._start.up_camera
+        middle = middle_of(recent)
+        off = _angle(middle, before)
+        agree = max(_angle(s.axes_camera[at], middle) for s in recent if s.axes_camera is not None) < MOVED_RAD
+        if not agree or off < max(MOVED_RAD, 2.0 * self._start.gravity_spread_rad if known else 0.0):
             return None
         log.warning("Camera %s seems to have moved: bodies stand %.0f degrees off its vertical; calibrating again.",
                     self._current.camera_id, np.degrees(off))  # fmt: skip
         self._start = dataclasses.replace(
             self._start, gravity_spread_rad=GRAVITY_PRIOR_SIGMA_RAD, R_world_camera=R_world_camera_from_up(middle),
-            camera_height_m=None, height_spread_m=None,
+            camera_height_m=None, height_spread_m=None, status=CalibrationStatus.UNCALIBRATED, n_samples=0,
         )  # fmt: skip
         self._samples = deque(recent, maxlen=WINDOW)
         return dataclasses.replace(self._current, status=CalibrationStatus.MOVED)
@@ -222,7 +232,9 @@ class Calibrator:
             return new
         share = 0.08 if old.status is CalibrationStatus.CALIBRATED else 0.3
         rotvec = log_so3(new.R_world_camera @ old.R_world_camera.T)
-        focal = old.K[0, 0] ** (1 - share) * new.K[0, 0] ** share
+        K = new.K
+        if not self.supplied:
+            K = _with_focal(new.K, old.K[0, 0] ** (1 - share) * new.K[0, 0] ** share)
         height = new.camera_height_m
         if height is not None and old.camera_height_m is not None:
             height = (1 - share) * old.camera_height_m + share * height
@@ -231,9 +243,12 @@ class Calibrator:
         on_its_way = angle_between(R, new.R_world_camera) > new.gravity_spread_rad
         if status is CalibrationStatus.CALIBRATED and on_its_way:
             status = CalibrationStatus.CALIBRATING
-        return dataclasses.replace(
-            new, K=_with_focal(new.K, focal), R_world_camera=R, camera_height_m=height, status=status
-        )
+        return dataclasses.replace(new, K=K, R_world_camera=R, camera_height_m=height, status=status)
+
+
+def _angle(a: Array, b: Array) -> float:
+    """Radians between two unit vectors (3,)."""
+    return float(np.arccos(np.clip(a @ b, -1.0, 1.0)))
 
 
 def _with_focal(K: Array, focal_px: float) -> Array:

@@ -30,7 +30,8 @@ MIN_EXTENT_PX = 60.0  # diagonal of the visible landmarks
 MAX_ERROR_M = 0.10  # root mean square reprojection error at the best focal length
 MIN_KNEE_RAD = np.radians(150.0)  # straighter is standing
 TRUNCATED_WORTH = 0.1  # of a body whose legs are not in the picture
-MAX_LEAN_RAD = np.radians(25.0)  # torso against legs, and thighs apart, while standing
+MAX_LEAN_RAD = np.radians(25.0)  # torso against legs while standing
+MAX_STRIDE_RAD = np.radians(45.0)  # thighs apart while standing or walking
 SIGMA_STANDING_RAD = np.radians(6.0)
 SIGMA_TORSO_RAD = np.radians(14.0)
 
@@ -113,7 +114,7 @@ def _upward_axis(points: Array, visible: NDArray[np.bool_]) -> tuple[Array | Non
     thighs, shins = normalize(hips - pair("knee")), normalize(pair("knee") - pair("ankle"))
     legs = normalize(hips.mean(0) - pair("ankle").mean(0))
     straight = np.sum(thighs * shins, axis=-1).min() > np.cos(np.pi - MIN_KNEE_RAD)
-    upright = legs @ torso > np.cos(MAX_LEAN_RAD) and thighs[0] @ thighs[1] > np.cos(MAX_LEAN_RAD)
+    upright = legs @ torso > np.cos(MAX_LEAN_RAD) and thighs[0] @ thighs[1] > np.cos(MAX_STRIDE_RAD)
     if not (straight and upright):
         return None, 0.0, False
     # MediaPipe's torsos lean back from the camera more than its legs do

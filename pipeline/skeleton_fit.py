@@ -120,8 +120,8 @@ def _upper_limbs(points: Array, upper: Array, lower: Array, parents: Array, rest
     """R_frame_joint (4, 3, 3) of shoulders and hips: along the limb, twisted so that the hinge bends as it does."""
     swing = shortest_rotation(_turn(parents, rest.upper), upper) @ parents
     straight = _turn(swing, _REST_NORMAL)
-    # A straight leg shows its twist in the foot, which points away from the bending plane's normal
-    straight[2:] = normalize(cross(normalize(points[_TOE] - points[_HEEL]), upper[2:]) + 0.2 * straight[2:])
+    # A straight leg shows its twist in the foot, which lies in the plane that the knee bends in
+    straight[2:] = normalize(cross(normalize(points[_TOE] - points[_HEEL]), lower[2:]) + 0.2 * straight[2:])
     bent = cross(upper, lower)
     sine = np.sqrt(np.sum(bent * bent, axis=-1, keepdims=True))
     share = _smoothstep(sine, 0.15, 0.45)

@@ -14,7 +14,7 @@ import numpy as np
 from filterpy.kalman import KalmanFilter
 
 from pipeline.body import BodyModel, ShapedBody
-from pipeline.frames import Array, exp_so3, from_quat_xyzw, log_so3, normalize, quat_xyzw
+from pipeline.frames import Array, exp_so3, from_quat_xyzw, log_so3, quat_xyzw
 from pipeline.types import BodyPose, CameraCalibration, WorldPose
 
 #: A person that was not seen for longer is gone; one that comes back later starts afresh.
@@ -23,12 +23,18 @@ MAX_GAP_S = 0.3
 
 @dataclass(frozen=True)
 class SmoothingLevel:
-    """min_cutoff_hz at rest, plus `beta` Hz for each rad/s; root noise across and along the view, root acceleration."""
+    """How strongly to smooth.
+
+    min_cutoff_hz, beta  cut-off of rotations at rest, and what each rad/s adds, Hz
+    across_m             standard deviation of the root across the view, metres
+    along_per_m          the same along the view for each metre of distance: depth errs in proportion
+    acceleration_m_s2    standard deviation of the root's acceleration
+    """
 
     min_cutoff_hz: float
     beta: float
     across_m: float
-    along_m: float
+    along_per_m: float
     acceleration_m_s2: float
 
 
@@ -82,7 +88,7 @@ class RootFilter:
         self._kf = KalmanFilter(dim_x=6, dim_z=3)
         self._kf.x[:3, 0] = position
         self._kf.H = np.eye(3, 6)
-        self._kf.P = np.diag([params.along_m**2] * 3 + [1.0] * 3)
+        self._kf.P = np.diag([0.05**2] * 3 + [1.0] * 3)
 
     def predict(self, dt_s: float) -> Array:
         """Position (3,) `dt_s` later with nothing seen."""
@@ -93,11 +99,14 @@ class RootFilter:
         self._kf.predict(F=F, Q=Q)
         return self.position
 
-    def update(self, position: Array, view: Array, dt_s: float) -> Array:
-        """Position (3,) `dt_s` > 0 after the last, measured by a camera that looks along unit `view` (3,)."""
+    def update(self, position: Array, from_camera: Array, dt_s: float) -> Array:
+        """Position (3,) after a measurement `dt_s` > 0 later; `from_camera` (3,) leads from the camera to it."""
         self.predict(dt_s)
-        p = self._params
-        R = p.across_m**2 * np.eye(3) + (p.along_m**2 - p.across_m**2) * np.outer(view, view)
+        distance = float(np.linalg.norm(from_camera))
+        view = from_camera / max(distance, 1e-6)
+        across = self._params.across_m
+        along = max(across, self._params.along_per_m * distance)
+        R = across**2 * np.eye(3) + (along**2 - across**2) * np.outer(view, view)
         self._kf.update(position, R=R)
         return self.position
 
@@ -144,7 +153,6 @@ class PoseSmoother:
         R_world_camera = calibration.R_world_camera
         # The corrector may have moved the body in the world; the camera's copy stays where the picture shows it
         moved = body.t_camera_root - (world.t_world_root - calibration.t_world_camera) @ R_world_camera
-        view = normalize(R_world_camera @ body.t_camera_root)
         track = self._tracks.get(track_id)
         if track is None or not 0.0 < t_s - track.t_s <= MAX_GAP_S:
             root = RootFilter(world.t_world_root, self._params)
@@ -155,7 +163,7 @@ class PoseSmoother:
         track.t_s, track.moved_m = t_s, moved
         if track.body.betas is not body.betas:
             track.shaped = self._model.shaped(body.betas)
-        position = track.root.update(world.t_world_root, view, dt)
+        position = track.root.update(world.t_world_root, R_world_camera @ body.t_camera_root, dt)
         if self._off:
             world = replace(world, velocity_m_s=(world.t_world_root - track.world.t_world_root) / dt)
         else:
