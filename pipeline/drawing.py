@@ -209,7 +209,7 @@ def _panel_rows(result: FrameResult, age_ms: float | None, fps: float | None) ->
     pitch, roll = np.degrees(pitch_roll_rad(c.up_camera))
     height = "unknown"
     if c.camera_height_m is not None:
-        height = f"{c.camera_height_m:.2f} ± {c.height_spread_m or 0.0:.2f} m"
+        height = f"{c.camera_height_m:.2f}" + (f" ± {c.height_spread_m:.2f} m" if c.height_spread_m else " m")
     focal = f"{c.K[0, 0]:.0f} px" + (f" ± {100 * c.focal_spread:.1f} %" if c.focal_spread > 0 else "")
     rows = [
         ("camera", str(c.status)),
