@@ -1,12 +1,8 @@
-"""Files, folders, paced playback, names, bad input, and a webcam through OpenCV's own V4L2 back end."""
+"""Files and folders of images: every frame in order, or paced like a camera."""
 
 from __future__ import annotations
 
 import itertools
-import json
-import os
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -14,12 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pipeline.capture import to_rgb
-from pipeline.handover import LatestSlot, LosslessQueue
-from pipeline.source import SourceError, SourceState, open_source, redact, sanitize_camera_id
+from pipeline.source import SourceError, SourceState, open_source
 from pipeline.types import Frame
 from tests.support.videos import (
     damage,
@@ -30,10 +23,6 @@ from tests.support.videos import (
     write_grey_video,
     write_video,
 )
-from tests.support.webcam import build_webcam, webcam_environment, why_no_webcam, write_yuyv
-
-SECRET = "s3cret"
-ROOT = Path(__file__).parents[1]
 
 
 def read_all(spec: Path | str, **options: object) -> list[Frame]:
@@ -48,63 +37,6 @@ def read_all(spec: Path | str, **options: object) -> list[Frame]:
 def write_png(path: Path, picture: np.ndarray) -> Path:
     cv2.imencode(".png", picture)[1].tofile(path)
     return path
-
-
-# names
-
-
-@pytest.mark.parametrize(
-    ("spec", "camera_id"),
-    [
-        ("0", "webcam-0"),
-        ("/dev/video0", "webcam-0"),
-        ("/dev/v4l/by-id/usb-046d_C920-index0", "dev-v4l-by-id-usb-046d-c920-index0"),
-        ("rtsp://host/cam1", "rtsp-host-554-cam1"),
-        (f"rtsp://user:{SECRET}@host:554/cam1", "rtsp-host-554-cam1"),
-        (f"rtsp://user:{SECRET}@host:8554/Cam 1/", "rtsp-host-8554-cam-1"),
-        (f"rtsp://u:{SECRET}/@{SECRET}@host/cam", "rtsp-host-554-cam"),
-        (f"rtsp://10.0.0.9/user=admin_password={SECRET}_channel=1.sdp", "rtsp-10-0-0-9-554-channel-1-sdp"),
-        (f"http://h/video.cgi?user=a&pwd={SECRET}&channel=2", "http-h-80-video-cgi-channel-2"),
-        ("demo", "demo-one"),
-        ("demo:two", "demo-two"),
-    ],
-)
-def test_camera_id(spec: str, camera_id: str) -> None:
-    assert sanitize_camera_id(spec) == camera_id
-
-
-_WORD = st.text("abcXYZ019-._", min_size=1, max_size=12)
-
-
-@given(
-    user=_WORD,
-    password=st.text("QqJj%!$&()*+,;=:@/?#", min_size=1, max_size=12).map(lambda text: f"7{text}7"),
-    host=st.text("abcdef", min_size=1, max_size=10),
-    path=st.text("abc012/", max_size=20),
-)
-def test_a_password_is_in_no_name_and_no_log_line(user: str, password: str, host: str, path: str) -> None:
-    spec = f"rtsp://{user}:{password}@{host}/{path}"
-    camera_id = sanitize_camera_id(spec)
-    assert camera_id == sanitize_camera_id(f"rtsp://{host}/{path}")
-    assert set(camera_id) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
-    assert password not in redact(spec)
-    assert redact(spec).startswith("rtsp://***@")
-
-
-def test_two_files_of_one_name_are_two_cameras(tmp_path: Path) -> None:
-    names = {sanitize_camera_id(str(tmp_path / folder / "x" / "video.mp4")) for folder in "ab"}
-    assert len(names) == 2
-    assert all(name.startswith("x-video-") for name in names)
-    long = sanitize_camera_id(str(tmp_path / ("ü" * 50 + "long" * 40) / "video.mp4"))
-    assert len(long) <= 60
-
-
-def test_a_password_in_the_query_is_redacted() -> None:
-    assert redact(f"http://h/v?user=a&pwd={SECRET}&channel=2") == "http://h/v?user=***&pwd=***&channel=2"
-    assert redact("clip@home.mp4") == "clip@home.mp4"
-
-
-# recorded sources
 
 
 def test_a_file_gives_every_frame_in_order_at_its_own_time(tmp_path: Path) -> None:
@@ -294,249 +226,3 @@ def test_to_rgb(dtype: type, channels: int | None) -> None:
     if channels in (3, 4):
         assert (rgb[..., 0] == 200).all()
         assert (rgb[..., 2] == 0).all()
-
-
-# bad input
-
-
-def _bad_input(case: str, folder: Path) -> str:
-    """The source of one bad case, made in `folder`."""
-    path = folder / "clip.mp4"
-    if case == "0 bytes":
-        path.touch()
-    elif case == "text":
-        path.write_text("this is no video\n" * 50)
-    elif case == "text that FFmpeg would play as a terminal":
-        path = folder / "screen.txt"
-        path.write_text("this is no video\n" * 50)
-    elif case == "noise":
-        path.write_bytes(np.random.default_rng(0).bytes(5000))
-    elif case == "cut off":
-        path.write_bytes(write_video(path, 10).read_bytes()[:2000])
-    elif case == "missing image":
-        path = folder / "none.png"
-    elif case == "empty folder":
-        path = folder
-    elif case == "folder without images":
-        (folder / "a.txt").write_text("x")
-        path = folder
-    elif case == "folder of broken images":
-        (folder / "a.png").write_bytes(b"x")
-        path = folder
-    elif case == "too long a name":
-        path = folder / ("x" * 400)
-    return str(path)
-
-
-BAD_INPUTS = {
-    "0 bytes": r"is empty \(0 bytes\)",
-    "text": "is a text file",
-    "text that FFmpeg would play as a terminal": "is a text file",
-    "noise": "is no video that can be decoded",
-    "cut off": "or it is cut off",
-    "missing": r"There is no .*clip\.mp4: check the path",
-    "missing image": r"There is no .*none\.png",
-    "empty folder": "has no image in it",
-    "folder without images": "has no image in it",
-    "folder of broken images": "none of its 1 images can be read",
-    "too long a name": "There is no .*xxx: check the path",
-}
-
-
-def check_sentence(spec: str, sentence: str) -> None:
-    with pytest.raises(SourceError, match=sentence) as error:
-        open_source(spec)
-    assert "\n" not in str(error.value)
-    assert str(error.value).endswith(".")
-    assert SECRET not in str(error.value)
-    assert not [t.name for t in threading.enumerate() if t.name.startswith(("capture-", "decode-"))]
-
-
-@pytest.mark.parametrize("case", BAD_INPUTS)
-def test_a_bad_file_is_one_sentence(tmp_path: Path, case: str) -> None:
-    check_sentence(_bad_input(case, tmp_path), BAD_INPUTS[case])
-
-
-@pytest.mark.parametrize(
-    ("spec", "sentence"),
-    [
-        ("", "The source is empty"),
-        (f"ftp://u:{SECRET}@host/x.mp4", "expected an address that starts with rtsp://"),
-        ("demo:three", "type demo:one or demo:two"),
-        ("/dev/video97", "no camera /dev/video97|Camera /dev/video97 cannot be opened"),
-        ("97", "no camera /dev/video97|Camera 97 cannot be opened"),
-    ],
-)
-def test_a_bad_name_is_one_sentence(spec: str, sentence: str) -> None:
-    check_sentence(spec, sentence)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="file permissions are those of POSIX")
-@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may read every file")
-def test_a_forbidden_file_is_one_sentence(tmp_path: Path) -> None:
-    video = write_video(tmp_path / "clip.mp4", 3)
-    video.chmod(0)
-    check_sentence(str(video), "may not be read by you: type chmod")
-
-
-def run_python(
-    code: str, *arguments: str, environment: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
-
-
-_OPENS = """
-import sys
-from pipeline.source import SourceError, open_source
-for spec in sys.argv[1:]:
-    try:
-        with open_source(spec) as source:
-            print(sum(1 for _ in source.frames()))
-    except SourceError as error:
-        print(error)
-"""
-
-
-def test_the_libraries_own_noise_stays_off_the_terminal(tmp_path: Path) -> None:
-    specs = ["/dev/video97", str(damage(write_video(tmp_path / "damaged.mp4", 60), 0.3, 0.5))]
-    for case in ("noise", "cut off", "folder of broken images"):
-        (tmp_path / case).mkdir()
-        specs.append(_bad_input(case, tmp_path / case))
-    done = run_python(_OPENS, *specs)
-    assert done.returncode == 0
-    assert len(done.stdout.splitlines()) == len(specs)
-    # only our own line about the damaged frame, which a program without logging set up prints as well
-    assert [line for line in done.stderr.splitlines() if "is damaged and left out" not in line] == []
-
-
-# handing over
-
-
-def test_the_latest_slot_keeps_the_newest() -> None:
-    slot: LatestSlot[int] = LatestSlot()
-    assert slot.take(0.0) is None
-    assert all(slot.put(i) for i in range(5))
-    assert slot.dropped == 4
-    assert slot.take(0.0) == 4
-    slot.put(5)
-    slot.close(ValueError("lost"))
-    assert not slot.put(6)
-    assert not slot.ended
-    assert slot.take(0.0) == 5
-    with pytest.raises(ValueError, match="lost"):
-        slot.take(0.0)
-    assert slot.ended
-    assert slot.take(0.0) is None
-
-
-def test_the_lossless_queue_waits_for_room_and_closing_wakes_it() -> None:
-    queue: LosslessQueue[int] = LosslessQueue(2)
-    kept: list[bool] = []
-    thread = threading.Thread(target=lambda: kept.extend(queue.put(i) for i in range(5)))
-    thread.start()
-    assert [queue.take(5.0), queue.take(5.0)] == [0, 1]
-    deadline = time.monotonic() + 5.0
-    while len(kept) < 4 and time.monotonic() < deadline:
-        time.sleep(0.001)
-    queue.close(discard=True)
-    thread.join(5.0)
-    assert kept == [True, True, True, True, False]
-    assert queue.ended
-
-
-# a webcam
-
-_NO_WEBCAM = why_no_webcam()
-needs_webcam = pytest.mark.skipif(bool(_NO_WEBCAM), reason=_NO_WEBCAM)
-
-_WATCHES = """
-import json, logging, sys, threading, time
-from pathlib import Path
-import numpy as np
-from pipeline.source import SourceState, open_source
-from tests.support.videos import number_in
-
-spec, size, fps, switch, word = sys.argv[1:]
-logging.basicConfig(format="%(message)s")
-size_wh = tuple(map(int, size.split("x"))) if size else None
-
-def until(source, state):
-    deadline = time.monotonic() + 20
-    while source.state is not state and time.monotonic() < deadline:
-        source.read(0.05)
-    return source.state is state
-
-with open_source(spec, size_wh=size_wh, fps=float(fps) if fps else None) as source:
-    frames = [source.read(5.0) for _ in range(10)]
-    seen = {
-        "id": source.camera_id,
-        "live": source.live,
-        "size": source.size_wh,
-        "numbers": [number_in(f.image) for f in frames],
-        "indices": [f.index for f in frames],
-        "age_ms": [(f.t_grab_ns - f.t_capture_ns) / 1e6 for f in frames],
-        "steps_ms": (np.diff([f.t_capture_ns for f in frames]) / 1e6).tolist(),
-        "colour": frames[-1].image[300, 100].tolist(),
-    }
-    if word:
-        Path(switch).write_text(word)
-        seen["lost"] = until(source, SourceState.RECONNECTING)
-        Path(switch).unlink()
-        seen["back"] = until(source, SourceState.STREAMING)
-        seen["index after"] = source.read(5.0).index
-deadline = time.monotonic() + 5
-while threading.active_count() > 1 and time.monotonic() < deadline:
-    time.sleep(0.01)
-seen["threads"] = threading.active_count()
-print(json.dumps(seen))
-"""
-
-
-@pytest.fixture(scope="module")
-def webcam(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_webcam(tmp_path_factory.mktemp("webcam"))
-
-
-def watch(webcam: Path, folder: Path, word: str = "", size: str = "", fps: str = "") -> tuple[dict, str, str]:
-    recording = write_yuyv(folder / "frames.yuyv", [numbered_picture(n, (640, 480)) for n in range(50)])
-    log = folder / "asked.log"
-    environment = webcam_environment(webcam, frames=recording, log=log, switch=folder / "switch")
-    done = run_python(_WATCHES, "0", size, fps, str(folder / "switch"), word, environment=environment)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout), done.stderr, log.read_text()
-
-
-@needs_webcam
-def test_a_webcam(webcam: Path, tmp_path: Path) -> None:
-    seen, errors, asked = watch(webcam, tmp_path)
-    assert errors == ""
-    assert (seen["id"], seen["live"], seen["size"]) == ("webcam-0", True, [640, 480])
-    # OpenCV throws the very first picture away
-    assert seen["numbers"] == [index + 1 for index in seen["indices"]]
-    # the driver's own stamp: evenly spaced, and before the program had the picture
-    assert all(age > 0 for age in seen["age_ms"])
-    assert all(step > 0 for step in seen["steps_ms"])
-    assert seen["colour"][0] > 150 > seen["colour"][2]
-    assert seen["threads"] == 1
-    assert "MJPG" not in asked
-
-
-@needs_webcam
-def test_a_webcam_is_asked_for_a_size_and_says_what_it_gives(webcam: Path, tmp_path: Path) -> None:
-    seen, errors, asked = watch(webcam, tmp_path, size="1280x720", fps="60")
-    assert seen["size"] == [640, 480]
-    assert errors.strip() == "camera 0 was asked for 1280x720 at 60 fps and gives 640x480 at 30 fps"
-    assert any(line.startswith("MJPG") for line in asked.splitlines())
-    assert any(line.endswith("1280 720") for line in asked.splitlines())
-
-
-@needs_webcam
-@pytest.mark.parametrize("word", ["unplugged", "frozen"])
-def test_a_lost_webcam_is_found_and_taken_again(webcam: Path, tmp_path: Path, word: str) -> None:
-    seen, errors, _ = watch(webcam, tmp_path, word)
-    assert seen["lost"]
-    assert seen["back"]
-    assert seen["index after"] > seen["indices"][-1]
-    assert seen["threads"] == 1
-    assert ("hangs in its driver" if word == "frozen" else "is lost; connecting again") in errors
