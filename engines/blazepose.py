@@ -49,10 +49,6 @@ class Region:
     size_px: float
     angle_rad: float = 0.0
 
-    def at(self, center_px: tuple[float, float], size_px: float, angle_rad: float = 0.0) -> Region:
-        """Another region, for those who have one and do not know the class."""
-        return Region(center_px, size_px, angle_rad)
-
     def A_image_crop(self, side: int) -> NDArray[np.float64]:
         """(2, 3) affine map: image pixel = A @ (crop pixel, 1) for a crop of side x side pixels.
 
@@ -117,6 +113,11 @@ class BlazePose:
     def detect_tiled(self, image: Image, threshold: float = 0.5) -> list[Found]:
         """As `detect`, through every window of a sweep and merged: finds small people and groups, and takes longer."""
         return merge_regions(self.detect(image, threshold, self.windows((image.shape[1], image.shape[0]))))
+
+    @staticmethod
+    def window(center_px: tuple[float, float], size_px: float) -> Region:
+        """An upright square for the detector to look into, pixels."""
+        return Region(center_px, size_px)
 
     @staticmethod
     def windows(size_wh: tuple[int, int]) -> list[Region]:

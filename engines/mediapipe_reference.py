@@ -74,7 +74,10 @@ class MediaPipeReference:
 
 
 def _landmarks(points: list[Any], world: list[Any], size_wh: tuple[int, int]) -> Landmarks:
-    """MediaPipe's normalised records in pixels; its result has no pose score, so presence's mean stands in."""
+    """MediaPipe's normalised records in pixels.
+
+    Its result has no score of the whole pose; the mean presence of the better half of the landmarks stands in.
+    """
     width, height = size_wh
     uvz = np.array([(p.x, p.y, p.z) for p in points]) * (width, height, width)
     return Landmarks(
@@ -82,7 +85,7 @@ def _landmarks(points: list[Any], world: list[Any], size_wh: tuple[int, int]) ->
         depth_px=uvz[:, 2],
         visibility=np.array([p.visibility for p in points]),
         points_m=np.array([(p.x, p.y, p.z) for p in world]),
-        score=float(np.mean([p.presence for p in points])),
+        score=float(np.mean(sorted(p.presence for p in points)[len(points) // 2 :])),
     )
 
 

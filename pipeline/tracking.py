@@ -1,0 +1,273 @@
+"""Who is who: keeps an id with a person through misses, occlusions and crossings.
+
+A track carries its own landmarks from frame to frame, so most of the time there is nothing to associate. What is
+left: two tracks that fall onto one person, people who come back, and two people who leave a crossing with each
+other's ids. Place (a Kalman filter) and look (the colours of shirt and trousers) decide those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from pipeline.appearance import Motion, body_center, body_size, look_at, look_distance
+from pipeline.frames import Array
+from pipeline.types import Landmarks
+
+#: A person is taken up at this score, and given up when it stays below it for some frames or falls far below it.
+ACCEPT, SURELY_LOST, DOUBTFUL_FRAMES = 0.5, 0.2, 4
+#: A candidate below ACCEPT gets another look from a better region if it is not hopeless.
+HOPEFUL = 0.2
+#: Mean distance of the body's landmarks in body sizes under which two are the same person.
+SAME_BODY = 0.09
+#: The same of a single landmark.
+SAME_LIMB = 0.06
+#: Who stands in front of or behind somebody else must be seen this well to be taken up as one more person.
+ACCEPT_OVERLAPPING = 0.7
+_REUNION_S, _MEET, _PART, _PART_S, _EXCHANGE_MARGIN = 1.2, 0.35, 0.5, 0.15, 0.15
+_LOOK_EVERY_NS = 150_000_000
+_BODY = slice(11, 29)
+
+
+@dataclass(eq=False)
+class Sighting:
+    """Landmarks of somebody in this frame; `track` is whose region it came from, None for a candidate."""
+
+    landmarks: Landmarks
+    region: Any
+    track: Track | None = None
+
+    def __post_init__(self) -> None:
+        self.center = body_center(self.landmarks)
+        self.size = body_size(self.landmarks)
+
+
+@dataclass(eq=False)
+class Track:
+    """One person followed. `id` is 0 until the person is confirmed; `lost_ns` is when he was last seen, or 0."""
+
+    sighting: Sighting
+    motion: Motion
+    born_ns: int
+    id: int = 0
+    passes: int = 0
+    doubts: int = 0
+    lost_ns: int = 0
+    look: Array | None = None
+    look_ns: int = 0
+
+
+@dataclass(eq=False)
+class Crossing:
+    """Two tracks that met, with the place and look each had just before; `apart_ns` is when both were seen apart."""
+
+    tracks: tuple[Track, Track]
+    motions: tuple[Motion, Motion]
+    looks: tuple[Array | None, Array | None]
+    apart_ns: int = 0
+
+
+@dataclass(eq=False)
+class Tracker:
+    """The tracks of one camera. Ids count from 1 and are never used again."""
+
+    max_people: int
+    active: list[Track] = field(default_factory=list)
+    lost: list[Track] = field(default_factory=list)
+    _crossings: list[Crossing] = field(default_factory=list)
+    _next_id: int = 1
+
+    def update(self, t_ns: int, image: NDArray[np.uint8], sightings: Sequence[Sighting], confirm: int) -> None:
+        """Takes in everything seen in the frame of time `t_ns`, its `image` (H, W, 3) RGB for colours.
+
+        A candidate is confirmed, and gets its id, after it was seen well `confirm` times.
+        """
+        self._meet()
+        own = self._keep(t_ns, [s for s in sightings if s.track is not None])
+        fresh = self._fresh(own, [s for s in sightings if s.track is None])
+        kept = {id(s.track) for s in own}
+        for track in [t for t in self.active if id(t) not in kept]:
+            self._lose(track, t_ns)
+        fresh = self._reunite(t_ns, image, fresh)
+        for sighting in fresh[: max(0, self.max_people - len(self.active))]:
+            track = Track(sighting, Motion(t_ns, sighting.center, sighting.size), t_ns)
+            self.active.append(track)
+            sighting.track = track
+        for track in self.active:
+            self._confirm(track, confirm)
+        self._part(t_ns, image)
+        self._remember(t_ns, image)
+        self.lost = [t for t in self.lost if t_ns - t.lost_ns <= _REUNION_S * 1e9]
+
+    def forget(self) -> None:
+        """Ends all tracks, as after a gap; their ids stay used."""
+        self.active, self.lost, self._crossings = [], [], []
+
+    def people(self) -> list[Track]:
+        """The confirmed tracks that were seen in the last frame."""
+        return [t for t in self.active if t.id]
+
+    def _keep(self, t_ns: int, sightings: list[Sighting]) -> list[Sighting]:
+        """The sightings by which tracks live on: good enough, and one a person."""
+        good = []
+        for s in sightings:
+            track = s.track
+            assert track is not None
+            track.doubts = track.doubts + 1 if s.landmarks.score < ACCEPT else 0
+            if s.landmarks.score >= SURELY_LOST and track.doubts < DOUBTFUL_FRAMES:
+                good.append(s)
+        for i, a in enumerate(good):
+            for b in good[i + 1 :]:
+                if a.track and b.track and same_body(a, b):
+                    (a if self._misfit(t_ns, a) > self._misfit(t_ns, b) else b).track = None
+        good = [s for s in good if s.track]
+        for s in good:
+            assert s.track is not None
+            s.track.sighting = s
+            s.track.motion.update(t_ns, s.center, s.size, blurred=self._is_crossing(s.track))
+        return good
+
+    def _misfit(self, t_ns: int, s: Sighting) -> float:
+        """How badly a sighting fits its track; a newcomer fits worse than anybody who has an id."""
+        track = s.track
+        assert track is not None
+        for c in self._crossings:
+            if track in c.tracks:
+                return c.motions[c.tracks.index(track)].distance(t_ns, s.center)
+        return track.motion.distance(t_ns, s.center) + (0.0 if track.id else 10.0)
+
+    def _fresh(self, own: list[Sighting], candidates: list[Sighting]) -> list[Sighting]:
+        """Candidates that are hopeful and nobody's double, the most prominent first."""
+        fresh: list[Sighting] = []
+        hopeful = [s for s in candidates if s.landmarks.score >= HOPEFUL]
+        for s in sorted(hopeful, key=lambda s: -s.landmarks.score):
+            others = [*own, *fresh]
+            covered = any(_covered(s, o) > 0.7 for o in others)
+            if not is_double(s, others) and not (covered and s.landmarks.score < ACCEPT_OVERLAPPING):
+                fresh.append(s)
+        return sorted(fresh, key=lambda s: -s.landmarks.score * s.size)
+
+    def _lose(self, track: Track, t_ns: int) -> None:
+        self.active.remove(track)
+        if track.id:
+            track.lost_ns, track.doubts = t_ns, 0
+            self.lost.append(track)
+
+    def _reunite(self, t_ns: int, image: NDArray[np.uint8], fresh: list[Sighting]) -> list[Sighting]:
+        """Gives lost tracks back to candidates that are where they should be and look alike; returns the others."""
+        good = [s for s in fresh if s.landmarks.score >= ACCEPT]
+        if not good or not self.lost:
+            return fresh
+        cost = np.array([[self._strangeness(t_ns, image, t, s) for s in good] for t in self.lost])
+        matched = [
+            (self.lost[i], good[j]) for i, j in zip(*linear_sum_assignment(cost), strict=True) if cost[i, j] < 1.0
+        ]
+        for track, sighting in matched:
+            self.lost.remove(track)
+            self.active.append(track)
+            track.sighting, track.lost_ns, sighting.track = sighting, 0, track
+            track.motion.update(t_ns, sighting.center, sighting.size, blurred=False)
+        return [s for s in fresh if s.track is None]
+
+    def _strangeness(self, t_ns: int, image: NDArray[np.uint8], track: Track, s: Sighting) -> float:
+        """How unlike the lost track a candidate is: 1 and more is somebody else."""
+        motions = [track.motion]
+        for c in self._crossings:
+            if track in c.tracks:
+                motions += c.motions
+        gone_s = (t_ns - track.lost_ns) / 1e9
+        place = min(m.distance(t_ns, s.center) for m in motions) / (0.4 + 0.6 * gone_s)
+        growth = abs(np.log(s.size / track.motion.size)) / 0.6
+        look = look_distance(track.look, look_at(image, s.landmarks))
+        return float(max(place, growth, 0.0 if look is None else look) + 1e-3 * place)
+
+    def _confirm(self, track: Track, confirm: int) -> None:
+        if not track.id:
+            track.passes += track.sighting.landmarks.score >= ACCEPT
+            if track.passes >= confirm:
+                track.id, self._next_id = self._next_id, self._next_id + 1
+
+    def _is_crossing(self, track: Track) -> bool:
+        return any(track in c.tracks for c in self._crossings)
+
+    def _meet(self) -> None:
+        """Notes the pairs of tracks that come close, while it is still known who is who."""
+        known = [t for t in self.active if t.id]
+        for i, a in enumerate(known):
+            for b in known[i + 1 :]:
+                near = _distance(a.sighting, b.sighting) < _MEET
+                if near and not any(a in c.tracks and b in c.tracks for c in self._crossings):
+                    self._crossings.append(Crossing((a, b), (a.motion.copy(), b.motion.copy()), (a.look, b.look)))
+
+    def _part(self, t_ns: int, image: NDArray[np.uint8]) -> None:
+        """Ends the crossings whose tracks are apart again, and gives the ids back where they were exchanged."""
+        alive = {id(t) for t in (*self.active, *self.lost)}
+        for c in list(self._crossings):
+            a, b = c.tracks
+            if id(a) not in alive or id(b) not in alive:
+                self._crossings.remove(c)
+            elif a.lost_ns or b.lost_ns or _distance(a.sighting, b.sighting) < _PART:
+                c.apart_ns = 0
+            elif not c.apart_ns:
+                c.apart_ns = t_ns
+            elif t_ns - c.apart_ns >= _PART_S * 1e9:
+                self._crossings.remove(c)
+                if exchanged(t_ns, c, image):
+                    a.id, b.id = b.id, a.id
+                    a.look, b.look = b.look, a.look
+                    a.born_ns, b.born_ns = b.born_ns, a.born_ns
+
+    def _remember(self, t_ns: int, image: NDArray[np.uint8]) -> None:
+        """Renews what people look like, but for those who stand before one another."""
+        for track in self.active:
+            if t_ns - track.look_ns >= _LOOK_EVERY_NS and not self._is_crossing(track):
+                seen = look_at(image, track.sighting.landmarks)
+                if seen is not None:
+                    track.look = seen if track.look is None else 0.8 * track.look + 0.2 * seen
+                    track.look_ns = t_ns
+
+
+def exchanged(t_ns: int, crossing: Crossing, image: NDArray[np.uint8]) -> bool:
+    """Whether the two tracks of a crossing fit each other's past clearly better than their own."""
+    sightings = [t.sighting for t in crossing.tracks]
+    looks = [look_at(image, s.landmarks) for s in sightings]
+
+    def cost(now: int, past: int) -> float:
+        look = look_distance(crossing.looks[past], looks[now])
+        place = min(crossing.motions[past].distance(t_ns, sightings[now].center), 1.0)
+        return place + (0.0 if look is None else 2.0 * min(look, 1.0))
+
+    return cost(0, 1) + cost(1, 0) + _EXCHANGE_MARGIN < cost(0, 0) + cost(1, 1)
+
+
+def same_body(a: Sighting, b: Sighting) -> bool:
+    """Whether two sightings are the landmarks of one person."""
+    apart = np.linalg.norm(a.landmarks.points_px[_BODY] - b.landmarks.points_px[_BODY], axis=1)
+    return bool(np.mean(apart) < SAME_BODY * min(a.size, b.size))
+
+
+def is_double(s: Sighting, others: Sequence[Sighting]) -> bool:
+    """Whether a candidate is somebody else over again, or put together from limbs that others have already."""
+    if not others:
+        return False
+    points = np.stack([o.landmarks.points_px[_BODY] for o in others])
+    apart = np.linalg.norm(points - s.landmarks.points_px[_BODY], axis=2)
+    near = np.array([SAME_LIMB * min(s.size, o.size) for o in others])
+    return any(same_body(s, o) for o in others) or float((apart < near[:, None]).any(0).mean()) >= 0.45
+
+
+def _distance(a: Sighting, b: Sighting) -> float:
+    """Distance of two people in sizes of the smaller."""
+    return float(np.hypot(*(a.center - b.center)) / min(a.size, b.size))
+
+
+def _covered(a: Sighting, b: Sighting) -> float:
+    """The part of a's extent that lies in b's, 0..1."""
+    pa, pb = a.landmarks.points_px, b.landmarks.points_px
+    shared = np.clip(np.minimum(pa.max(0), pb.max(0)) - np.maximum(pa.min(0), pb.min(0)), 0, None).prod()
+    return float(shared / max(np.ptp(pa, axis=0).prod(), 1e-9))
