@@ -43,9 +43,11 @@ class _OpenCVLoader(yaml.SafeLoader):
     """Safe YAML that takes OpenCV's `!!opencv-matrix` for the mapping it is."""
 
 
-_OpenCVLoader.add_constructor(
-    "tag:yaml.org,2002:opencv-matrix", lambda loader, node: loader.construct_mapping(node, deep=True)
-)
+def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    return loader.construct_mapping(node, deep=True)
+
+
+_OpenCVLoader.add_constructor("tag:yaml.org,2002:opencv-matrix", _mapping)
 
 
 def read_calibration_file(

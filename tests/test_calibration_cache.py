@@ -5,12 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import os
 import re
-import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calibration_cache import CalibrationStore
-from calibration_cache.__main__ import age_text, main
 from pipeline.frames import R_world_camera_from_up, up_from_pitch_roll
 from pipeline.types import CalibrationStatus, CameraCalibration
 
@@ -245,147 +239,3 @@ def test_an_implausible_calibration_is_not_saved(store: CalibrationStore, caplog
     assert "fx is 1 px" in caplog.text
     assert "not finite" in caplog.text
     assert not store.folder.exists()
-
-
-def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "file").write_text("in the way")
-    assert CalibrationStore(tmp_path / "file" / "store").save(calibration()) is None
-    assert CalibrationStore(tmp_path / "file" / "store").load("webcam-0", SIZE, ESTIMATOR) is None
-    assert [record.levelno for record in caplog.records] == [logging.WARNING]
-
-
-@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="permissions do not bind this user")
-def test_a_folder_without_permission_is_a_warning(store: CalibrationStore, caplog: pytest.LogCaptureFixture) -> None:
-    saved(store)
-    store.folder.chmod(0o500)
-    try:
-        assert store.save(calibration(focal_px=900.0)) is None
-        assert_equal(store.load("webcam-0", SIZE, ESTIMATOR), calibration())
-    finally:
-        store.folder.chmod(0o700)
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_leaves_the_old_file(store: CalibrationStore, caplog: pytest.LogCaptureFixture) -> None:
-    path = saved(store)
-    (store.folder / f".{path.name}.{os.getpid()}.tmp").symlink_to("/dev/full")
-    assert store.save(calibration(focal_px=900.0)) is None
-    assert "No space left" in caplog.text
-    assert_equal(store.load("webcam-0", SIZE, ESTIMATOR), calibration())
-    assert [one.name for one in store.folder.iterdir()] == [path.name]
-
-
-KILLED = """
-import os, signal, sys
-from tests.test_calibration_cache import calibration
-from calibration_cache import CalibrationStore
-os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-CalibrationStore(sys.argv[1]).save(calibration(focal_px=900.0))
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
-def test_a_kill_before_the_replace_leaves_the_old_file(store: CalibrationStore) -> None:
-    saved(store)
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(store.folder)], cwd=ROOT, check=False)
-    assert killed.returncode == -signal.SIGKILL
-    left = list(store.folder.glob(".*.tmp"))
-    assert len(left) == 1
-    assert_equal(store.load("webcam-0", SIZE, ESTIMATOR), calibration())
-    os.utime(left[0], (0, 0))
-    saved(store, calibration(focal_px=950.0))
-    assert list(store.folder.glob(".*.tmp")) == []
-
-
-def test_a_reader_never_sees_half_a_file(store: CalibrationStore, caplog: pytest.LogCaptureFixture) -> None:
-    saved(store)
-    done = threading.Event()
-
-    def write() -> None:
-        for i in range(60):
-            store.save(calibration(focal_px=900.0 + i))
-        done.set()
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    focals = []
-    while not done.is_set():
-        loaded = store.load("webcam-0", SIZE, ESTIMATOR)
-        assert loaded is not None
-        focals.append(loaded.K[0, 0])
-    writer.join()
-    assert set(focals) <= {1034.5, *(900.0 + i for i in range(60))}
-    assert caplog.text == ""
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    status = main(arguments)
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
-
-
-def test_list_show_and_clear(store: CalibrationStore, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = ("--calibration-dir", str(store.folder))
-    assert run(capsys, *folder, "list") == (
-        0,
-        f"No calibrations in {store.folder}; a stream writes one when its camera is calibrated.\n",
-        "",
-    )
-    saved(store)
-    saved(store, calibration("door"))
-    (store.folder / "old@640x480.json").write_text("{")
-    status, out, _ = run(capsys, *folder, "list")
-    lines = out.splitlines()
-    assert status == 0
-    assert lines[0].split() == ["camera", "size", "focal", "pitch", "roll", "height", "samples", "age", "file"]
-    assert lines[1].startswith("door ")
-    assert "1034 px ± 3.1 %" in lines[2]
-    assert "17.2°" in lines[2]
-    assert "1.62 ± 0.04 m" in lines[2]
-    assert lines[3].startswith("old@640x480.json cannot be used: it is broken")
-    status, out, _ = run(capsys, *folder, "show", "door")
-    assert status == 0
-    assert "-0.1 0.02 0.0001 -2e-05 0.003" in out
-    assert calibration("door").id in out
-    status, _, err = run(capsys, *folder, "show", "cellar")
-    assert status == 1
-    assert err == f"No calibration of camera cellar in {store.folder}; stored: door, old, webcam-0.\n"
-    assert run(capsys, *folder, "clear", "door")[1] == f"Removed 1 calibration from {store.folder}.\n"
-    assert run(capsys, *folder, "clear", "--all")[1] == f"Removed 2 calibrations from {store.folder}.\n"
-    assert store.list() == ()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (("clear",), "clear takes one camera id or --all"),
-        (("clear", "door", "--all"), "clear takes one camera id or --all"),
-        (("show",), "required: camera"),
-        (("show", "rtsp://x"), "A camera id is made of letters"),
-        (("forget",), "invalid choice: 'forget'"),
-        ((), "required: list|show|clear"),
-    ],
-)
-def test_arguments_that_make_no_sense_are_a_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], sentence: str
-) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(("--calibration-dir", str(tmp_path), *arguments))
-    assert stopped.value.code == 2
-    assert sentence in capsys.readouterr().err
-
-
-def test_the_command_runs_as_a_module(store: CalibrationStore) -> None:
-    saved(store)
-    environment = os.environ | {"WHMR_CALIBRATION_DIR": str(store.folder), "PYTHONIOENCODING": "utf-8"}
-    command = [sys.executable, "-m", "calibration_cache", "list"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, encoding="utf-8", check=True)
-    assert "webcam-0@1280x720.json" in done.stdout
-    assert done.stderr == ""
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(-5, "0 s"), (45, "45 s"), (180, "3 min"), (7200, "2 h"), (864000, "10 d")]
-)
-def test_ages_are_short(seconds: int, text: str) -> None:
-    assert age_text(1_000, 1_000 + seconds * 1_000_000_000) == text
