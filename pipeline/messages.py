@@ -200,13 +200,17 @@ _VERSION_DECODERS: dict[str, Any] = {
 def encode(kind: str, message: Message) -> bytes:
     """The whole ZeroMQ message: topic, NUL, payload. `kind` is one of KINDS and fits the message's type."""
     fields = _pose_fields(kind, message) if isinstance(message, PoseMessage) else message
-    return topic(kind, message.camera).encode() + b"\0" + _ENCODERS[kind].encode(fields)
+    return _head(kind, message.camera) + _ENCODERS[kind].encode(fields)
+
+
+@functools.lru_cache(maxsize=16)
+def _head(kind: str, camera_id: str) -> bytes:
+    return topic(kind, camera_id).encode() + b"\0"
 
 
 def _pose_fields(kind: str, message: PoseMessage) -> dict[str, Any]:
     """The message as plain fields: one conversion for all arrays of a frame costs half of one for each."""
-    arrays = [getattr(person, name) for person in message.people for name in _PERSON_SIZES]
-    flat = np.concatenate(arrays, axis=None) if arrays else np.zeros(0)
+    flat = _numbers(message)
     values: Any = flat.astype("<f4").tobytes() if kind == "pose" else flat.round(JSON_DECIMALS).tolist()
     width, start = (4, 0) if kind == "pose" else (1, 0)
     people = []
@@ -220,6 +224,12 @@ def _pose_fields(kind: str, message: PoseMessage) -> dict[str, Any]:
         "calibration": _calibration_bytes(kind, message.calibration),
         "people": people,
     }
+
+
+@functools.lru_cache(maxsize=1)
+def _numbers(message: PoseMessage) -> Array:
+    arrays = [getattr(person, name) for person in message.people for name in _PERSON_SIZES]
+    return np.concatenate(arrays, axis=None) if arrays else np.zeros(0)
 
 
 @functools.lru_cache(maxsize=8)

@@ -103,11 +103,11 @@ class Subscriber:
             wanted = " or ".join(repr(t) for t in self.topics)
             return f"The publisher at {self.connect} is there but sent nothing under {wanted}: try --topic ''."
         if self._link in (0, zmq.EVENT_DISCONNECTED):
-            return (
-                f"Nobody publishes at {self.connect}, or it asks for keys: is run_stream.py running with "
-                f"--bind {self.connect}? Does it take --curve-keys?"
-            )
-        return f"The publisher at {self.connect} refused this client's keys: --curve-keys names the client/ folder."
+            return f"Nobody publishes at {self.connect}: is run_stream.py running, with --bind for that address?"
+        return (
+            f"The publisher at {self.connect} refused this client: either both take --curve-keys, this one with the "
+            "client/ folder of --make-keys, or neither does."
+        )
 
     def close(self) -> None:
         """Frees the sockets. A second call does nothing."""

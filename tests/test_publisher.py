@@ -268,8 +268,8 @@ def test_only_clients_with_a_known_key_are_served(keys: Path, tmp_path: Path) ->
             assert plain.receive(0.01) is None
         assert not stream.wants("pose")
         assert not stream.wants("pose_json")
-        assert "refused this client's keys" in unknown.silence()
-        assert "asks for keys" in plain.silence()
+        assert "refused this client" in unknown.silence()
+        assert "refused this client" in plain.silence()
 
 
 def test_keys_are_private_and_never_replaced(keys: Path, capsys: pytest.CaptureFixture[str]) -> None:
