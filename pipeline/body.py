@@ -8,7 +8,7 @@
 Rest is the T-pose of `pipeline.frames`: y up, facing +z, left at +x. `t_frame_root` is the place of the **pelvis
 joint**, not SMPL's `transl` (transl = t_frame_root - shaped.joints_rest[0]); the default body's pelvis joint rests at
 the origin, an SMPL file's where that file has it. Functions return what they are given: numpy for numpy, tensors
-with gradients for tensors. Torch is never imported here. Leading batch dimensions broadcast.
+with gradients for tensors (torch is imported by whoever passes them). Leading batch dimensions broadcast.
 Skinning: Loper et al., SMPL: A Skinned Multi-Person Linear Model (2015), equations 2 to 4.
 """
 
@@ -18,15 +18,13 @@ import zipfile
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
+from pipeline.arrays import Numbers, concatenate, expect, is_tensor, like, stretched
 from pipeline.frames import Array
 from pipeline.types import JOINT_NAMES, JOINT_PARENTS
-
-#: A numpy array or a torch tensor.
-Numbers: TypeAlias = Any
 
 FORMAT = 1
 DEFAULT_FILE = Path(__file__).parent / "data" / "body.npz"
@@ -53,38 +51,6 @@ _CHAIN = np.zeros((24, 23))
 for _j in range(1, 24):
     _CHAIN[_j] = _CHAIN[JOINT_PARENTS[_j]]
     _CHAIN[_j, _j - 1] = 1.0
-
-
-def _is_tensor(value: Numbers) -> bool:
-    return type(value).__module__.partition(".")[0] == "torch"
-
-
-def _like(constant: Numbers, sample: Numbers) -> Numbers:
-    """`constant` as a tensor of `sample`'s type and device, or itself where `sample` is numpy."""
-    return sample.new_tensor(constant) if _is_tensor(sample) else constant
-
-
-def _concatenate(parts: list[Numbers], axis: int) -> Numbers:
-    if _is_tensor(parts[0]):
-        import torch
-
-        return torch.cat(parts, dim=axis)
-    return np.concatenate(parts, axis=axis)
-
-
-def _stretched(value: Numbers, batch: tuple[int, ...], own: int) -> Numbers:
-    """`value`, whose last `own` dimensions are its own, broadcast to the leading dimensions `batch`."""
-    shape = (*batch, *value.shape[len(value.shape) - own :])
-    if tuple(value.shape) == shape:
-        return value
-    return value.expand(shape) if _is_tensor(value) else np.broadcast_to(value, shape)
-
-
-def _expect(name: str, value: Numbers, own: tuple[int, ...]) -> Numbers:
-    v = value if _is_tensor(value) else np.asarray(value, dtype=np.float64)
-    if tuple(v.shape[max(0, len(v.shape) - len(own)) :]) != own:
-        raise ValueError(f"{name}: expected shape (..., {', '.join(map(str, own))}), got {tuple(v.shape)}.")
-    return v
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +111,7 @@ class BodyModel:
 
     def constant(self, name: str, sample: Numbers) -> Numbers:
         """Attribute `name` as the kind of `sample`: itself, or a tensor of the sample's type and device (kept)."""
-        if not _is_tensor(sample):
+        if not is_tensor(sample):
             return getattr(self, name)
         key = (name, sample.dtype, sample.device)
         if key not in self._tensors:
@@ -154,7 +120,7 @@ class BodyModel:
 
     def shaped(self, betas: Numbers) -> ShapedBody:
         """The body of shape `betas` (..., n_betas). Raises ValueError for another length."""
-        b = _expect("betas", betas, (self.n_betas,))
+        b = expect("betas", betas, (self.n_betas,))
         joints = self.constant("joints", b) + (self.constant("joints_dirs", b) @ b[..., None, :, None])[..., 0]
         marks = self.constant("landmarks", b) + (self.constant("landmarks_dirs", b) @ b[..., None, :, None])[..., 0]
         return ShapedBody(self, b, joints, marks)
@@ -167,10 +133,10 @@ class BodyModel:
         low, high = HEIGHT_RANGE_M
         if not low <= float(height_m) <= high:
             raise ValueError(f"height: expected {low} to {high} metres, got {float(height_m):g}.")
-        b = np.zeros(self.n_betas) if betas is None else _expect("betas", betas, (self.n_betas,))
-        rest = self.stature_m + b[..., 1:] @ _like(self.stature_dirs[1:], b)
+        b = np.zeros(self.n_betas) if betas is None else expect("betas", betas, (self.n_betas,))
+        rest = self.stature_m + b[..., 1:] @ like(self.stature_dirs[1:], b)
         first = (height_m - rest) / float(self.stature_dirs[0])
-        return _concatenate([first[..., None], b[..., 1:]], axis=-1)
+        return concatenate([first[..., None], b[..., 1:]], axis=-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,22 +185,22 @@ class ShapedBody:
         Rs_parent_joint (..., 23, 3, 3) are the local rotations of joints 1..23. All of one kind with the betas:
         numpy or torch. Raises ValueError for other shapes or mixed kinds.
         """
-        kinds = {_is_tensor(v) for v in (self.betas, R_frame_root, t_frame_root, Rs_parent_joint)}
+        kinds = {is_tensor(v) for v in (self.betas, R_frame_root, t_frame_root, Rs_parent_joint)}
         if len(kinds) > 1:
             raise ValueError("posed: expected betas, root and joints all numpy or all torch, got a mixture.")
-        R = _expect("R_frame_root", R_frame_root, (3, 3))
-        t = _expect("t_frame_root", t_frame_root, (3,))
-        Rs = _expect("Rs_parent_joint", Rs_parent_joint, (23, 3, 3))
+        R = expect("R_frame_root", R_frame_root, (3, 3))
+        t = expect("t_frame_root", t_frame_root, (3,))
+        Rs = expect("Rs_parent_joint", Rs_parent_joint, (23, 3, 3))
         batch = np.broadcast_shapes(R.shape[:-2], t.shape[:-1], Rs.shape[:-3], self.joints_rest.shape[:-2])
-        R, Rs = _stretched(R, batch, 2), _stretched(Rs, batch, 3)
+        R, Rs = stretched(R, batch, 2), stretched(Rs, batch, 3)
         level = R[..., None, :, :]
         levels = [level]
         for first, last, above in _LEVELS:
             level = level[..., above, :, :] @ Rs[..., first - 1 : last - 1, :, :]
             levels.append(level)
-        Rs_frame = _concatenate(levels, axis=-3)
+        Rs_frame = concatenate(levels, axis=-3)
         bones = (Rs_frame[..., _PARENTS, :, :] @ self.offsets[..., None])[..., 0]
-        joints = t[..., None, :] + _like(_CHAIN, bones) @ bones
+        joints = t[..., None, :] + like(_CHAIN, bones) @ bones
         return PosedBody(self, joints, Rs_frame, Rs)
 
 
@@ -265,10 +231,10 @@ class PosedBody:
         rest = self.shaped.vertices_rest
         if model.pose_dirs is not None:
             Rs = self.Rs_parent_joint
-            feature = (Rs - _like(np.eye(3), Rs)).reshape(*Rs.shape[:-3], 207)
+            feature = (Rs - like(np.eye(3), Rs)).reshape(*Rs.shape[:-3], 207)
             rest = rest + (feature @ model.constant("pose_dirs", R)).reshape(*Rs.shape[:-3], -1, 3)
         shift = self.joints - (R @ self.shaped.joints_rest[..., None])[..., 0]
-        moves = _concatenate([R.reshape(*R.shape[:-2], 9), shift], axis=-1)
+        moves = concatenate([R.reshape(*R.shape[:-2], 9), shift], axis=-1)
         blend = model.constant("weights", R) @ moves
         turn = blend[..., :9].reshape(*blend.shape[:-1], 3, 3)
         return (turn * rest[..., None, :]).sum(-1) + blend[..., 9:]
