@@ -1,4 +1,4 @@
-"""What a person at the terminal sees: one live line, the log, and warnings that do not repeat themselves."""
+"""What a person at the terminal sees: one live line, and the log."""
 
 from __future__ import annotations
 
@@ -170,27 +170,3 @@ def configure_logging(verbosity: int = 0, stream: TextIO | None = None) -> None:
     root.setLevel(logging.WARNING if verbosity < 0 else logging.INFO if verbosity == 0 else logging.DEBUG)
     for name in _NOISY_LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
-
-
-_said: dict[tuple[str, str], tuple[float, int]] = {}
-_said_lock = threading.Lock()
-
-
-def log_every(log: logging.Logger, key: str, seconds: float, level: int, message: str, *arguments: object) -> bool:
-    """Logs `message % arguments` unless the same `key` of the same logger was logged less than `seconds` ago.
-
-    What is held back is counted, and the next record says how many there were. True when a record was made. `key`
-    names the kind of event, not the single one: a fixed word. May be called by any thread.
-    """
-    now_s = time.monotonic()
-    with _said_lock:
-        last_s, held_back = _said.get((log.name, key), (-float("inf"), 0))
-        if now_s - last_s < seconds:
-            _said[log.name, key] = (last_s, held_back + 1)
-            return False
-        _said[log.name, key] = (now_s, 0)
-    if held_back:
-        message = message if arguments else message.replace("%", "%%")
-        message, arguments = message + " (%d more like it in the last %.0f s)", (*arguments, held_back, now_s - last_s)
-    log.log(level, message, *arguments, stacklevel=2)
-    return True

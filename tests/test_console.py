@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from pipeline import console
-from pipeline.console import StatusLine, configure_logging, fit, log_every, status_text
+from pipeline.console import StatusLine, configure_logging, fit, status_text
 from pipeline.frames import R_WORLD_LEVEL_CAMERA
 from pipeline.types import CalibrationStatus, CameraCalibration, FrameResult
 
@@ -170,44 +170,6 @@ def test_letters_a_terminal_lacks_are_replaced() -> None:
     line = StatusLine(io.TextIOWrapper(raw, encoding="ascii", write_through=True), live=True)
     line.message("1034 px ± 3 %")
     assert raw.getvalue() == b"\r1034 px ? 3 %"
-
-
-def test_repeated_warnings_are_counted(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    now = [100.0]
-    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
-    log = logging.getLogger("tests.repeated")
-    made = []
-    for i in range(20):
-        made.append(log_every(log, "bad frame", 1.0, logging.WARNING, "Frame %d could not be read.", i))
-        now[0] += 0.125
-    assert caplog.messages == [
-        "Frame 0 could not be read.",
-        "Frame 8 could not be read. (7 more like it in the last 1 s)",
-        "Frame 16 could not be read. (7 more like it in the last 1 s)",
-    ]
-    assert made.count(True) == 3
-    assert caplog.records[0].filename == Path(__file__).name
-
-
-def test_keys_and_loggers_are_limited_apart(caplog: pytest.LogCaptureFixture) -> None:
-    one, other = logging.getLogger("tests.one"), logging.getLogger("tests.other")
-    assert log_every(one, "a", 60.0, logging.WARNING, "first")
-    assert log_every(one, "b", 60.0, logging.WARNING, "second")
-    assert log_every(other, "a", 60.0, logging.WARNING, "third")
-    assert not log_every(one, "a", 60.0, logging.WARNING, "fourth")
-    assert caplog.messages == ["first", "second", "third"]
-
-
-def test_a_percent_sign_in_a_repeated_message(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    now = [100.0]
-    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
-    log = logging.getLogger("tests.percent")
-    for _ in range(3):
-        log_every(log, "full", 1.5, logging.WARNING, "The disk is 100 % full.")
-        now[0] += 1.0
-    assert caplog.messages[-1] == "The disk is 100 % full. (1 more like it in the last 2 s)"
 
 
 ON_A_TERMINAL = """
