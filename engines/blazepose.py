@@ -115,9 +115,9 @@ class BlazePose:
         return merge_regions(self.detect(image, threshold, self.windows((image.shape[1], image.shape[0]))))
 
     @staticmethod
-    def window(center_px: tuple[float, float], size_px: float) -> Region:
-        """An upright square for the detector to look into, pixels."""
-        return Region(center_px, size_px)
+    def window(center_px: tuple[float, float], size_px: float, angle_rad: float = 0.0) -> Region:
+        """A square to look into, pixels."""
+        return Region(center_px, size_px, angle_rad)
 
     @staticmethod
     def windows(size_wh: tuple[int, int]) -> list[Region]:

@@ -21,7 +21,7 @@ _MIN_TORSO_PX = 8.0
 _LOOK_UNIT, _LAB_WEIGHTS = 35.0, np.array([0.5, 1.0, 1.0])
 #: Sizes a second squared by which people change their velocity, sizes of noise in a measured place, and seconds for
 #: which a velocity is believed when nobody is seen.
-_ACCELERATION, _NOISE, _BLURRED_NOISE, _CARRY_S = 1.5, 0.01, 0.08, 0.6
+_ACCELERATION, _NOISE, _BLURRED_NOISE, _CARRY_S = 3.0, 0.01, 0.08, 0.6
 
 
 def body_center(landmarks: Landmarks) -> Array:

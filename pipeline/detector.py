@@ -35,6 +35,8 @@ _WHOLE_EVERY = 3
 _SAME = 0.25
 #: Regions that are tried a frame for people who are not followed yet, and rounds of them on a first frame.
 _CANDIDATES, _FIRST_CANDIDATES, _ROUNDS = 2, 12, 3
+#: Times running that somebody new must be seen well while others are followed.
+_CONFIRM = 3
 #: Side of the window that looks for a lost person, in regions.
 _SEARCH = 1.5
 #: A sighting farther from where a track is expected, in body sizes, is not his.
@@ -59,7 +61,7 @@ R = TypeVar("R", bound=RegionLike)
 class PoseNetwork(Protocol[R]):
     """What the stage calls: `engines.blazepose.BlazePose`."""
 
-    def window(self, center_px: tuple[float, float], size_px: float) -> R: ...
+    def window(self, center_px: tuple[float, float], size_px: float, angle_rad: float = 0.0) -> R: ...
     def windows(self, size_wh: tuple[int, int]) -> list[R]: ...
     def detect(self, image: Image, threshold: float, windows: Sequence[R]) -> list[tuple[R, float]]: ...
     def landmarks(self, image: Image, regions: Sequence[R]) -> list[tuple[Landmarks, R]]: ...
@@ -94,7 +96,7 @@ class PersonDetector(Generic[R]):
                 found = [] if window is None else self._network.detect(image, _THRESHOLD, [window])
         with clock.stage("landmarks"):
             if self._tracker.active:
-                sightings, confirm = self._follow(image, t_ns, found), 2
+                sightings, confirm = self._follow(image, t_ns, found), _CONFIRM
             else:
                 sightings, confirm = self._search(image, found, _FIRST_CANDIDATES if fresh else _CANDIDATES), 1
             self._tracker.update(t_ns, image, sightings, confirm)
@@ -131,17 +133,28 @@ class PersonDetector(Generic[R]):
             return None
         self._run_ns = t_ns
         self._runs += 1
-        if tracker.lost and self._runs % 2:
-            track = tracker.lost[self._runs // 2 % len(tracker.lost)]
-            u, v = (float(c) for c in track.motion.center(t_ns))
-            return self._network.window((u, v), _SEARCH * track.sighting.region.size_px)
+        if missing := tracker.missing(t_ns):
+            if self._runs % 2:
+                return None
+            if self._runs % 4:
+                track = missing[self._runs // 4 % len(missing)]
+                return self._network.window(_expected(track, t_ns), _SEARCH * track.clear.region.size_px)
         return next(self._windows)
+
+    def _probe(self, t_ns: int) -> list[R]:
+        """The region where somebody lost should be, in the frames in which the detector makes room for it."""
+        missing = self._tracker.missing(t_ns)
+        if not missing or self._runs % 2 == 0 or len(self._tracker.active) >= self._max_people:
+            return []
+        track = missing[self._runs // 2 % len(missing)]
+        region = track.clear.region
+        return [self._network.window(_expected(track, t_ns), region.size_px, region.angle_rad)]
 
     def _follow(self, image: Image, t_ns: int, found: Sequence[tuple[R, float]]) -> list[Sighting]:
         """Sightings of everybody followed and of a few candidates, in one batch."""
         tracks = list(self._tracker.active)
         regions: list[R] = [t.sighting.region for t in tracks]
-        fresh = _apart([region for region, _ in found], regions)[:_CANDIDATES]
+        fresh = [*self._probe(t_ns), *_apart([region for region, _ in found], regions)[:_CANDIDATES]]
         results = self._network.landmarks(image, [*regions, *fresh])
         owners: list[Track | None] = [*tracks, *([None] * len(fresh))]
         return [Sighting(marks, region, owner) for (marks, region), owner in zip(results, owners, strict=True)]
@@ -197,6 +210,13 @@ def detections(tracks: Sequence[Track]) -> tuple[Detection, ...]:
         margin = _BOX_MARGIN * (high - low).max()
         found.append(Detection(np.concatenate([low - margin, high + margin]), marks.score, track.id, marks))
     return tuple(found)
+
+
+def _expected(track: Track, t_ns: int) -> tuple[float, float]:
+    """Where the region of somebody lost should have its centre now, pixels."""
+    moved = track.motion.center(t_ns) - track.clear.center
+    u, v = track.clear.region.center_px
+    return u + float(moved[0]), v + float(moved[1])
 
 
 def _in_turns(windows: Sequence[R]) -> Iterator[R]:

@@ -21,6 +21,7 @@ from pipeline.types import Landmarks
 
 #: A person is taken up at this score, and given up when it stays below it for some frames or falls far below it.
 ACCEPT, SURELY_LOST, DOUBTFUL_FRAMES = 0.5, 0.2, 4
+CLEAR = 0.8
 #: A candidate below ACCEPT gets another look from a better region if it is not hopeless.
 HOPEFUL = 0.2
 #: Mean distance of the body's landmarks in body sizes under which two are the same person.
@@ -29,7 +30,10 @@ SAME_BODY = 0.09
 SAME_LIMB = 0.06
 #: Who stands in front of or behind somebody else must be seen this well to be taken up as one more person.
 ACCEPT_OVERLAPPING = 0.7
-_REUNION_S, _MEET, _PART, _PART_S, _EXCHANGE_MARGIN = 1.2, 0.35, 0.5, 0.15, 0.15
+#: Seconds for which a lost person is looked for, and for which he is known again if he turns up by himself: then
+#: the colours must be alike, too.
+SEARCH_S, REUNION_S = 1.2, 2.5
+_MEET, _PART, _PART_S, _EXCHANGE_MARGIN = 0.35, 0.5, 0.15, 0.15
 _LOOK_EVERY_NS = 150_000_000
 _BODY = slice(11, 29)
 
@@ -49,9 +53,13 @@ class Sighting:
 
 @dataclass(eq=False)
 class Track:
-    """One person followed. `id` is 0 until the person is confirmed; `lost_ns` is when he was last seen, or 0."""
+    """One person followed. `id` is 0 until the person is confirmed; `lost_ns` is when he was last seen, or 0.
+
+    `clear` is the last sighting that was beyond doubt.
+    """
 
     sighting: Sighting
+    clear: Sighting
     motion: Motion
     born_ns: int
     id: int = 0
@@ -85,7 +93,7 @@ class Tracker:
     def update(self, t_ns: int, image: NDArray[np.uint8], sightings: Sequence[Sighting], confirm: int) -> None:
         """Takes in everything seen in the frame of time `t_ns`, its `image` (H, W, 3) RGB for colours.
 
-        A candidate is confirmed, and gets its id, after it was seen well `confirm` times.
+        A candidate is confirmed, and gets its id, after it was seen well `confirm` times running.
         """
         self._meet()
         own = self._keep(t_ns, [s for s in sightings if s.track is not None])
@@ -93,16 +101,15 @@ class Tracker:
         kept = {id(s.track) for s in own}
         for track in [t for t in self.active if id(t) not in kept]:
             self._lose(track, t_ns)
-        fresh = self._reunite(t_ns, image, fresh)
         for sighting in fresh[: max(0, self.max_people - len(self.active))]:
-            track = Track(sighting, Motion(t_ns, sighting.center, sighting.size), t_ns)
-            self.active.append(track)
-            sighting.track = track
+            sighting.track = Track(sighting, sighting, Motion(t_ns, sighting.center, sighting.size), t_ns)
+            self.active.append(sighting.track)
+        self._reunite(t_ns, image)
         for track in self.active:
             self._confirm(track, confirm)
         self._part(t_ns, image)
         self._remember(t_ns, image)
-        self.lost = [t for t in self.lost if t_ns - t.lost_ns <= _REUNION_S * 1e9]
+        self.lost = [t for t in self.lost if t_ns - t.lost_ns <= REUNION_S * 1e9]
 
     def forget(self) -> None:
         """Ends all tracks, as after a gap; their ids stay used."""
@@ -111,6 +118,10 @@ class Tracker:
     def people(self) -> list[Track]:
         """The confirmed tracks that were seen in the last frame."""
         return [t for t in self.active if t.id]
+
+    def missing(self, t_ns: int) -> list[Track]:
+        """The people lost so lately that it is worth looking for them where they should be."""
+        return [t for t in self.lost if t_ns - t.lost_ns <= SEARCH_S * 1e9]
 
     def _keep(self, t_ns: int, sightings: list[Sighting]) -> list[Sighting]:
         """The sightings by which tracks live on: good enough, and one a person."""
@@ -158,21 +169,18 @@ class Tracker:
             track.lost_ns, track.doubts = t_ns, 0
             self.lost.append(track)
 
-    def _reunite(self, t_ns: int, image: NDArray[np.uint8], fresh: list[Sighting]) -> list[Sighting]:
-        """Gives lost tracks back to candidates that are where they should be and look alike; returns the others."""
-        good = [s for s in fresh if s.landmarks.score >= ACCEPT]
-        if not good or not self.lost:
-            return fresh
-        cost = np.array([[self._strangeness(t_ns, image, t, s) for s in good] for t in self.lost])
-        matched = [
-            (self.lost[i], good[j]) for i, j in zip(*linear_sum_assignment(cost), strict=True) if cost[i, j] < 1.0
-        ]
-        for track, sighting in matched:
+    def _reunite(self, t_ns: int, image: NDArray[np.uint8]) -> None:
+        """Gives lost tracks back to newcomers who are where they should be and look alike."""
+        news = [t for t in self.active if not t.id and t.sighting.landmarks.score >= ACCEPT]
+        if not news or not self.lost:
+            return
+        cost = np.array([[self._strangeness(t_ns, image, t, n.sighting) for n in news] for t in self.lost])
+        matched = [(self.lost[i], news[j]) for i, j in zip(*linear_sum_assignment(cost), strict=True) if cost[i, j] < 1]
+        for track, new in matched:
             self.lost.remove(track)
-            self.active.append(track)
-            track.sighting, track.lost_ns, sighting.track = sighting, 0, track
-            track.motion.update(t_ns, sighting.center, sighting.size, blurred=False)
-        return [s for s in fresh if s.track is None]
+            self.active[self.active.index(new)] = track
+            track.sighting, track.lost_ns, new.sighting.track = new.sighting, 0, track
+            track.motion.update(t_ns, new.sighting.center, new.sighting.size, blurred=False)
 
     def _strangeness(self, t_ns: int, image: NDArray[np.uint8], track: Track, s: Sighting) -> float:
         """How unlike the lost track a candidate is: 1 and more is somebody else."""
@@ -181,19 +189,24 @@ class Tracker:
             if track in c.tracks:
                 motions += c.motions
         gone_s = (t_ns - track.lost_ns) / 1e9
-        place = min(m.distance(t_ns, s.center) for m in motions) / (0.4 + 0.6 * gone_s)
+        place = min(m.distance(t_ns, s.center) for m in motions) / min(0.4 + 0.6 * gone_s, 1.0)
         growth = abs(np.log(s.size / track.motion.size)) / 0.6
         look = look_distance(track.look, look_at(image, s.landmarks))
-        return float(max(place, growth, 0.0 if look is None else look) + 1e-3 * place)
+        if gone_s > SEARCH_S:
+            look = np.inf if look is None else 1.5 * look
+        return float(min(max(place, growth, look or 0.0), 1e3) + 1e-3 * place)
 
     def _confirm(self, track: Track, confirm: int) -> None:
+        if track.sighting.landmarks.score >= CLEAR:
+            track.clear = track.sighting
         if not track.id:
-            track.passes += track.sighting.landmarks.score >= ACCEPT
+            track.passes = track.passes + 1 if track.sighting.landmarks.score >= ACCEPT else 0
             if track.passes >= confirm:
                 track.id, self._next_id = self._next_id, self._next_id + 1
 
     def _is_crossing(self, track: Track) -> bool:
-        return any(track in c.tracks for c in self._crossings)
+        """Whether somebody else who is seen stands before or behind the track."""
+        return any(track in c.tracks and not any(t.lost_ns for t in c.tracks) for c in self._crossings)
 
     def _meet(self) -> None:
         """Notes the pairs of tracks that come close, while it is still known who is who."""
