@@ -8,6 +8,7 @@ person's. The local pose is never touched.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,9 +21,10 @@ _HIPS = np.array([JOINT["left_hip"], JOINT["right_hip"]])
 _KNEES = np.array([JOINT["left_knee"], JOINT["right_knee"]])
 _ANKLES = np.array([JOINT["left_ankle"], JOINT["right_ankle"]])
 _TOES = np.array([JOINT["left_foot"], JOINT["right_foot"]])
+_LEGS, _FEET = np.concatenate([_KNEES, _ANKLES]), np.concatenate([_ANKLES, _TOES])
 
 #: Joints above the sole of a standing adult (SMPL's ankle and ball of the foot).
-ANKLE_HEIGHT_M, TOE_HEIGHT_M = 0.08, 0.03
+_ABOVE_SOLE_M = np.array([0.08, 0.08, 0.03, 0.03])
 
 SETTLE_S = 4.0
 MAX_CORRECTION_RAD = np.radians(12.0)
@@ -51,61 +53,70 @@ class OrientationCorrector:
         for gone in self._tracks.keys() - track_ids:
             del self._tracks[gone]
 
-    def __call__(self, body: BodyPose, calibration: CameraCalibration, track_id: int, t_s: float) -> WorldPose:
-        """The body in the world at capture time `t_s`, seconds.
+    def __call__(
+        self, bodies: Sequence[BodyPose], calibration: CameraCalibration, track_ids: Sequence[int], t_s: float
+    ) -> list[WorldPose]:
+        """The bodies (all of one frame) in the world at capture time `t_s`, seconds.
 
-        The root turns by the correction about the pelvis, the body is set on the floor by the height its resting
+        Each root turns by its correction about the pelvis, each body is set on the floor by the height its resting
         feet had; joints, bone lengths and the local rotations stay as they are.
         """
-        track = self._tracks.setdefault(track_id, _Track(t_s))
-        dt = float(np.clip(t_s - track.t_s, 0.0, 0.2))
-        track.t_s = t_s
+        if not bodies:
+            return []
+        tracks = [self._tracks.setdefault(i, _Track(t_s)) for i in track_ids]
+        dts = np.array([np.clip(t_s - track.t_s, 0.0, 0.2) for track in tracks])
         R = calibration.R_world_camera
-        R_world_root = R @ body.R_camera_root
-        t_world_root = R @ body.t_camera_root + calibration.t_world_camera
-        offsets = (body.joints_camera_m - body.t_camera_root) @ R.T
-        self._learn_lean(track, offsets, body.confidence, dt)
-        turn = exp_so3(track.lean)
-        offsets = offsets @ turn.T
+        joints = np.stack([b.joints_camera_m for b in bodies])
+        roots = np.stack([b.t_camera_root for b in bodies])
+        confidence = np.stack([b.confidence for b in bodies])
+        offsets = (joints - roots[:, None]) @ R.T
+        self._learn_lean(tracks, offsets, confidence, dts)
+        turns = exp_so3(np.stack([track.lean for track in tracks]))
+        offsets = offsets @ np.swapaxes(turns, 1, 2)
+        places = roots @ R.T + calibration.t_world_camera
         if calibration.camera_height_m is not None:
-            self._learn_floor(track, t_world_root[1] + offsets[:, 1], body.confidence, dt)
-            t_world_root = t_world_root - track.floor_m * UP
-        return WorldPose(
-            turn @ R_world_root, t_world_root, body.Rs_parent_joint, body.betas, offsets + t_world_root, body.confidence
-        )
+            self._learn_floor(tracks, places[:, None, 1] + offsets[..., 1], confidence, dts)
+            places = places - np.array([[0.0, track.floor_m, 0.0] for track in tracks])
+        R_world_roots = turns @ (R @ np.stack([b.R_camera_root for b in bodies]))
+        joints = offsets + places[:, None]
+        for track in tracks:
+            track.t_s = t_s
+        return [
+            WorldPose(R_world_roots[i], places[i], b.Rs_parent_joint, b.betas, joints[i], b.confidence)
+            for i, b in enumerate(bodies)
+        ]
 
-    def _learn_lean(self, track: _Track, offsets: Array, confidence: Array, dt: float) -> None:
-        """Moves the correction toward the turn that sets the standing body's legs upright, within seconds."""
-        thighs = normalize(offsets[_HIPS] - offsets[_KNEES])
-        shins = normalize(offsets[_KNEES] - offsets[_ANKLES])
-        legs = normalize(offsets[_HIPS].mean(0) - offsets[_ANKLES].mean(0))
-        trunk = normalize(offsets[JOINT["neck"]])
+    def _learn_lean(self, tracks: list[_Track], offsets: Array, confidence: Array, dts: Array) -> None:
+        """Moves each correction toward the turn that sets the standing body's legs upright, within seconds."""
+        thighs = normalize(offsets[:, _HIPS] - offsets[:, _KNEES])
+        shins = normalize(offsets[:, _KNEES] - offsets[:, _ANKLES])
+        legs = normalize(offsets[:, _HIPS].sum(1) - offsets[:, _ANKLES].sum(1))
+        trunks = normalize(offsets[:, JOINT["neck"]])
         standing = (
-            confidence[[*_KNEES, *_ANKLES]].min() > MIN_CONFIDENCE
-            and np.sum(thighs * shins, axis=-1).min() > STRAIGHT
-            and thighs[0] @ thighs[1] > TOGETHER
-            and legs @ trunk > STRAIGHT
-            and legs[1] > PLAUSIBLE
+            (confidence[:, _LEGS].min(1) > MIN_CONFIDENCE)
+            & (np.sum(thighs * shins, axis=-1).min(1) > STRAIGHT)
+            & (np.sum(thighs[:, 0] * thighs[:, 1], axis=-1) > TOGETHER)
+            & (np.sum(legs * trunks, axis=-1) > STRAIGHT)
+            & (legs[:, 1] > PLAUSIBLE)
         )
-        if not standing:
+        if not standing.any():
             return
-        track.stood_s += dt
-        target = log_so3(shortest_rotation(normalize(2 * legs + trunk), UP))
-        # The mean of all standing so far, then a window of SETTLE_S: early looks count, late ones cannot run away
-        share = dt / max(min(track.stood_s, SETTLE_S), 0.5)
-        lean = track.lean + share * (target - track.lean)
-        angle = np.linalg.norm(lean)
-        track.lean = lean * min(1.0, MAX_CORRECTION_RAD / max(angle, 1e-9))
+        targets = log_so3(shortest_rotation(normalize(2 * legs + trunks), np.broadcast_to(UP, legs.shape)))
+        for i in np.flatnonzero(standing):
+            track = tracks[i]
+            track.stood_s += dts[i]
+            # The mean of all standing so far, then a window of SETTLE_S: early looks count, late ones cannot run away
+            share = dts[i] / max(min(track.stood_s, SETTLE_S), 0.5)
+            lean = track.lean + share * (targets[i] - track.lean)
+            track.lean = lean * min(1.0, MAX_CORRECTION_RAD / max(float(np.linalg.norm(lean)), 1e-9))
 
-    def _learn_floor(self, track: _Track, joints_y: Array, confidence: Array, dt: float) -> None:
-        """Moves the floor offset toward the lowest foot; jumps are too short to move it."""
-        feet = np.concatenate([_ANKLES, _TOES])
-        if confidence[feet].min() < MIN_CONFIDENCE:
-            return
-        soles = joints_y[feet] - np.array([ANKLE_HEIGHT_M, ANKLE_HEIGHT_M, TOE_HEIGHT_M, TOE_HEIGHT_M])
-        lowest = float(soles.min())
-        track.floor_known_s += dt
-        rising = lowest > track.floor_m
-        share = dt / max(min(track.floor_known_s, 2.0 * SETTLE_S if rising else SETTLE_S / 2), 0.3)
-        step = min(share, 1.0) * (lowest - track.floor_m)
-        track.floor_m = float(np.clip(track.floor_m + step, -MAX_FLOOR_OFFSET_M, MAX_FLOOR_OFFSET_M))
+    def _learn_floor(self, tracks: list[_Track], joints_y: Array, confidence: Array, dts: Array) -> None:
+        """Moves each floor offset toward the lowest foot; jumps are too short to move it."""
+        lowest = (joints_y[:, _FEET] - _ABOVE_SOLE_M).min(1)
+        for i in np.flatnonzero(confidence[:, _FEET].min(1) >= MIN_CONFIDENCE):
+            track = tracks[i]
+            track.floor_known_s += dts[i]
+            window_s = 2.0 * SETTLE_S if lowest[i] > track.floor_m else SETTLE_S / 2
+            share = min(dts[i] / max(min(track.floor_known_s, window_s), 0.3), 1.0)
+            floor = track.floor_m + share * (lowest[i] - track.floor_m)
+            track.floor_m = float(np.clip(floor, -MAX_FLOOR_OFFSET_M, MAX_FLOOR_OFFSET_M))

@@ -43,22 +43,23 @@ def fit_perspective(
     start: PerspectiveFit | None = None,
     iterations: int = 5,
 ) -> PerspectiveFit:
-    """Least-squares pose of (n, 3) points seen along (F, n, 2) normalised rays (x/z, y/z), with weights (n,) >= 0.
+    """Least-squares pose of points seen along normalised rays (F, n, 2), x/z and y/z, with weights >= 0.
 
-    One pose for each of the F sets of rays (each a candidate camera). Without `start`, the points are put before
-    the camera as if their axes were parallel to the viewing ray's, which is how a crop-based network sees them.
-    Raises ValueError when fewer than 4 points have weight.
+    F problems at once: one set of points (n, 3) and weights (n,) before F candidate cameras, or F sets (F, n, 3) and
+    (F, n). Without `start`, the points are put before the camera as if their axes were parallel to the viewing ray's,
+    which is how a crop-based network sees them. Raises ValueError when fewer than 4 points of a set have weight.
     """
-    if np.count_nonzero(weights > 0) < 4:
-        raise ValueError(f"A pose needs 4 points or more with weight, got {np.count_nonzero(weights > 0)}.")
-    w = weights / weights.sum()
+    w = np.broadcast_to(weights, rays.shape[:2])
+    if np.count_nonzero(w > 0, axis=-1).min() < 4:
+        raise ValueError(f"A pose needs 4 points or more with weight, got {np.count_nonzero(w > 0, axis=-1).min()}.")
+    w = w / w.sum(-1, keepdims=True)
     Rs, ts = (start.Rs, start.ts) if start is not None else _first_guess(points_m, rays, w)
-    root_w = np.sqrt(w)[:, None]
+    root_w = np.sqrt(w)
     for _ in range(iterations):
         Y = points_m @ np.swapaxes(Rs, -1, -2)
         J, r = _linearise(Y, ts, rays)
         # Each point's error counts in metres at its depth, so that near and far candidates weigh alike
-        scale = (root_w * ts[:, None, 2:])[..., None]
+        scale = (root_w * ts[:, 2:])[..., None, None]
         A = (J * scale).reshape(len(Rs), -1, 6)
         b = (r[..., None] * scale).reshape(len(Rs), -1, 1)
         At = np.swapaxes(A, -1, -2)
@@ -76,14 +77,14 @@ def fit_perspective(
 
 
 def _first_guess(points_m: Array, rays: Array, w: Array) -> tuple[Array, Array]:
-    middle_rays = w @ rays
-    middle = w @ points_m
-    spread_rays = np.sqrt((w * ((rays - middle_rays[:, None]) ** 2).sum(-1)).sum(-1))
-    spread_m = np.sqrt(w @ ((points_m - middle)[:, :2] ** 2).sum(-1))
+    w = w[..., None]
+    middle_rays, middle = (w * rays).sum(1), (w * points_m).sum(1)
+    spread_rays = np.sqrt((w * (rays - middle_rays[:, None]) ** 2).sum((1, 2)))
+    spread_m = np.sqrt((w * (points_m - middle[:, None])[..., :2] ** 2).sum((1, 2)))
     depth = spread_m / np.maximum(spread_rays, 1e-6)
     along = np.concatenate([middle_rays, np.ones((len(rays), 1))], axis=-1)
     Rs = shortest_rotation(np.broadcast_to([0.0, 0.0, 1.0], along.shape), normalize(along))
-    return Rs, along * depth[:, None] - Rs @ middle
+    return Rs, along * depth[:, None] - (Rs @ middle[..., None])[..., 0]
 
 
 def _linearise(Y: Array, ts: Array, rays: Array) -> tuple[Array, Array]:

@@ -7,6 +7,7 @@ a crop's own weak camera must not decide depth, paper section 3.3).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,7 +19,7 @@ from pipeline.calibration_sample import BODY
 from pipeline.frames import Array
 from pipeline.perspective import PerspectiveFit, fit_perspective, rays_of
 from pipeline.skeleton_fit import RestFrames, joint_rotations
-from pipeline.types import JOINT, LANDMARK, BodyPose, CameraCalibration, Detection
+from pipeline.types import JOINT, LANDMARK, BodyPose, CameraCalibration, Detection, Landmarks
 
 #: Landmark pairs whose distances give the shape: bones and the widths of shoulders and hips.
 _LENGTHS = tuple(
@@ -76,19 +77,18 @@ class Recovery(Protocol):
 
 @dataclass(eq=False)
 class _Track:
-    """What is remembered of one person from frame to frame."""
+    """What is remembered of one person from frame to frame; `version` counts changes of the shape."""
 
-    shaped: ShapedBody
     betas: Array
-    rest: RestFrames
     scale: float = 1.0
     looks: int = 0
+    version: int = 0
     lengths: list[Array] = field(default_factory=list)
-    fit: PerspectiveFit | None = None
+    fit: tuple[Array, Array] | None = None
 
 
 class LandmarkRecovery:
-    """Recovery from MediaPipe's landmarks on a body model.
+    """Recovery from MediaPipe's landmarks on a body model, all people of a frame at once.
 
     height_m  the people's true height; None takes the size that the metric landmarks give
     """
@@ -99,15 +99,29 @@ class LandmarkRecovery:
         self._body = body
         self._height_m = height_m
         self._tracks: dict[int, _Track] = {}
-        betas = np.zeros(10) if height_m is None else body.betas_for_height(height_m)
-        self._first = (body.shaped(betas), betas)
-        self._rest = RestFrames.of(self._first[0].landmarks_rest, self._first[0].joints_rest)
+        self._first_betas = np.zeros(10) if height_m is None else body.betas_for_height(height_m)
+        self._group: tuple[tuple[tuple[int, int], ...], ShapedBody, RestFrames] | None = None
 
     def __call__(
         self, detections: tuple[Detection, ...], calibration: CameraCalibration
     ) -> tuple[BodyPose | None, ...]:
         """One BodyPose a detection; None for one that carries no landmarks or too few visible ones."""
-        return tuple(self._recover(d, calibration) for d in detections)
+        bodies: list[BodyPose | None] = [None] * len(detections)
+        usable, weights = [], []
+        for i, detection in enumerate(detections):
+            landmarks = detection.landmarks
+            if landmarks is None:
+                continue
+            inside = _inside(landmarks.points_px[BODY], calibration)
+            w = np.maximum(landmarks.visibility[BODY], 0.02) * inside
+            if np.count_nonzero(w > 0.3) >= 4:
+                usable.append((i, detection, landmarks))
+                weights.append(w)
+        if usable:
+            people = [(detection, landmarks) for _, detection, landmarks in usable]
+            for (i, _, _), body in zip(usable, self._recover(people, np.stack(weights), calibration), strict=True):
+                bodies[i] = body
+        return tuple(bodies)
 
     def metric_scale(self, track_id: int) -> float:
         """True size of the person over the one the metric landmarks assume."""
@@ -119,24 +133,36 @@ class LandmarkRecovery:
         for gone in self._tracks.keys() - track_ids:
             del self._tracks[gone]
 
-    def _recover(self, detection: Detection, calibration: CameraCalibration) -> BodyPose | None:
-        landmarks = detection.landmarks
-        if landmarks is None:
-            return None
-        rays = rays_of(landmarks.points_px[BODY], calibration.K, calibration.distortion)
-        weights = np.maximum(landmarks.visibility[BODY], 0.02) * _inside(landmarks.points_px[BODY], calibration)
-        if np.count_nonzero(weights > 0.3) < 4:
-            return None
-        track = self._tracks.setdefault(detection.track_id, _Track(*self._first, self._rest))
-        self._look_at_shape(track, landmarks.points_m, landmarks.visibility)
-        fit = fit_perspective(landmarks.points_m[BODY] * track.scale, rays[None], weights, track.fit, 2 if track.fit
-                              else 6)  # fmt: skip
-        track.fit = fit
-        R_camera_root, Rs = joint_rotations(landmarks.points_m @ fit.Rs[0].T, landmarks.visibility, track.rest)
-        posed = track.shaped.posed(R_camera_root, np.zeros(3), Rs)
-        t = _place(posed.landmarks[BODY], rays, weights, float(fit.ts[0, 2]))
-        confidence = np.clip(_CONFIDENCE @ landmarks.visibility, 0.0, 1.0) * detection.score
-        return BodyPose(R_camera_root, t, Rs, track.betas, posed.joints + t, confidence)
+    def _recover(
+        self, people: Sequence[tuple[Detection, Landmarks]], weights: Array, calibration: CameraCalibration
+    ) -> list[BodyPose]:
+        tracks = [self._tracks.setdefault(d.track_id, _Track(self._first_betas)) for d, _ in people]
+        for track, (_, landmarks) in zip(tracks, people, strict=True):
+            self._look_at_shape(track, landmarks.points_m, landmarks.visibility)
+        shaped, rest = self._grouped([d.track_id for d, _ in people], tracks)
+        pixels = np.concatenate([landmarks.points_px[BODY] for _, landmarks in people])
+        rays = rays_of(pixels, calibration.K, calibration.distortion).reshape(len(people), -1, 2)
+        points = np.stack([track.scale * marks.points_m for track, (_, marks) in zip(tracks, people, strict=True)])
+        visibility = np.stack([landmarks.visibility for _, landmarks in people])
+        fit = _fit(tracks, points[:, BODY], rays, weights)
+        roots, Rs = joint_rotations(points @ np.swapaxes(fit.Rs, -1, -2), visibility, rest)
+        posed = shaped.posed(roots, np.zeros(3), Rs)
+        places = _place(posed.landmarks[:, BODY], rays, weights, fit.ts[:, 2])
+        joints = posed.joints + places[:, None]
+        scores = np.array([d.score for d, _ in people])
+        confidence = np.clip(visibility @ _CONFIDENCE.T, 0.0, 1.0) * scores[:, None]
+        return [
+            BodyPose(roots[i], places[i], Rs[i], track.betas, joints[i], confidence[i])
+            for i, track in enumerate(tracks)
+        ]
+
+    def _grouped(self, track_ids: list[int], tracks: list[_Track]) -> tuple[ShapedBody, RestFrames]:
+        """The people's bodies as one batch, made again only when somebody comes, goes or gets another shape."""
+        key = tuple((i, t.version) for i, t in zip(track_ids, tracks, strict=True))
+        if self._group is None or self._group[0] != key:
+            shaped = self._body.shaped(np.stack([t.betas for t in tracks]))
+            self._group = key, shaped, RestFrames.of(shaped.landmarks_rest, shaped.joints_rest)
+        return self._group[1], self._group[2]
 
     def _look_at_shape(self, track: _Track, points_m: Array, visibility: Array) -> None:
         if track.looks >= _FIT_AT[-1]:
@@ -157,8 +183,22 @@ class LandmarkRecovery:
             assumed = float(self._body.shaped(betas).height_m)
             betas = self._body.betas_for_height(self._height_m, betas)
             track.scale = self._height_m / assumed
-        track.betas, track.shaped = betas, self._body.shaped(betas)
-        track.rest = RestFrames.of(track.shaped.landmarks_rest, track.shaped.joints_rest)
+        track.betas = betas
+        track.version += 1
+
+
+def _fit(tracks: list[_Track], points: Array, rays: Array, weights: Array) -> PerspectiveFit:
+    """Where the metric landmarks stand before the camera, from where they stood in the frame before."""
+    starts = [track.fit for track in tracks]
+    known = [s for s in starts if s is not None]
+    if len(known) == len(starts):
+        start = PerspectiveFit(np.stack([R for R, _ in known]), np.stack([t for _, t in known]), np.zeros(len(known)))
+        fit = fit_perspective(points, rays, weights, start, iterations=2)
+    else:
+        fit = fit_perspective(points, rays, weights, iterations=6)
+    for i, track in enumerate(tracks):
+        track.fit = fit.Rs[i], fit.ts[i]
+    return fit
 
 
 def fit_shape(body: BodyModel, lengths_m: Array) -> Array:
@@ -179,22 +219,23 @@ def fit_shape(body: BodyModel, lengths_m: Array) -> Array:
     return np.clip(betas, -3.0, 3.0)
 
 
-def _place(offsets: Array, rays: Array, weights: Array, depth_m: float) -> Array:
-    """Translation (3,) that puts points `offsets` (n, 3) on `rays` (n, 2): linear least squares, reweighted by depth.
+def _place(offsets: Array, rays: Array, weights: Array, depth_m: Array) -> Array:
+    """Translations (P, 3) that put points `offsets` (P, n, 3) on `rays` (P, n, 2), from depths (P,) to begin with.
 
-    u (z + t_z) = x + t_x and likewise for v; a row divided by its depth is a reprojection error.
+    Linear least squares, u (z + t_z) = x + t_x and likewise for v; a row divided by its depth is a reprojection error.
     """
-    t = np.zeros(3)
-    depth = np.full(len(offsets), max(depth_m, 0.3))
+    t = np.zeros((len(offsets), 3))
+    depth = np.broadcast_to(np.maximum(depth_m, 0.3)[:, None], weights.shape)
     for _ in range(3):
         w = np.sqrt(weights) / depth
-        A = np.zeros((2, len(offsets), 3))
-        A[0, :, 0] = A[1, :, 1] = w
-        A[:, :, 2] = -rays.T * w
-        b = (rays.T * offsets[:, 2] - offsets[:, :2].T) * w
-        A2, b2 = A.reshape(-1, 3), b.ravel()
-        t = np.linalg.solve(A2.T @ A2 + 1e-9 * np.eye(3), A2.T @ b2)
-        depth = np.maximum(offsets[:, 2] + t[2], 0.1)
+        A = np.zeros((*weights.shape, 2, 3))
+        A[..., 0, 0] = A[..., 1, 1] = w
+        A[..., 2] = -rays * w[..., None]
+        b = (rays * offsets[..., 2:] - offsets[..., :2]) * w[..., None]
+        A = A.reshape(len(offsets), -1, 3)
+        At = np.swapaxes(A, -1, -2)
+        t = np.linalg.solve(At @ A + 1e-9 * np.eye(3), At @ b.reshape(len(offsets), -1, 1))[..., 0]
+        depth = np.maximum(offsets[..., 2] + t[:, 2:], 0.1)
     return t
 
 

@@ -24,7 +24,6 @@ _PINKY = np.array([_L["left_pinky"], _L["right_pinky"]])
 _HEEL = np.array([_L["left_heel"], _L["right_heel"]])
 _TOE = np.array([_L["left_foot_index"], _L["right_foot_index"]])
 
-_ROOT_HINGE, _HINGE_END = np.stack([_ROOT, _HINGE]), np.stack([_HINGE, _END])
 _FACE = np.array([_L["nose"], _L["left_ear"], _L["right_ear"]])
 #: Landmark differences that span pelvis, chest, head, hands and feet; those that are sums are put in later.
 _MAIN = np.array([(0, 0), (0, 0), (_L["left_ear"], _L["right_ear"]), (0, 0), (0, 0), *zip(_TOE, _HEEL, strict=True)])
@@ -51,11 +50,11 @@ _LIMITS = np.radians([[150.0], [80.0], [80.0], [80.0], [60.0], [60.0]])
 
 @dataclass(frozen=True, eq=False)
 class RestFrames:
-    """What the fit needs of one person's body at rest.
+    """What the fit needs of people's bodies at rest, P people or none of that dimension.
 
-    rigid  (7, 3, 3) bases of pelvis, chest, head, hands, feet
-    limbs  (4, 3, 3) bases of upper arms and thighs
-    upper  (4, 3) unit directions of upper arms and thighs; lower (4, 3) of forearms and shins
+    rigid  (P, 7, 3, 3) bases of pelvis, chest, head, hands, feet
+    limbs  (P, 4, 3, 3) bases of upper arms and thighs
+    upper  (P, 4, 3) unit directions of upper arms and thighs; lower (P, 4, 3) of forearms and shins
     """
 
     rigid: Array
@@ -65,51 +64,64 @@ class RestFrames:
 
     @staticmethod
     def of(landmarks_rest: Array, joints_rest: Array) -> RestFrames:
-        """From the landmarks (33, 3) and joints (24, 3) of the body at rest."""
-        upper = normalize(joints_rest[_HINGE_JOINT] - joints_rest[_UPPER_JOINT])
-        lower = normalize(joints_rest[_END_JOINT] - joints_rest[_HINGE_JOINT])
+        """From the landmarks (P, 33, 3) and joints (P, 24, 3) of the bodies at rest."""
+        upper = normalize(joints_rest[..., _HINGE_JOINT, :] - joints_rest[..., _UPPER_JOINT, :])
+        lower = normalize(joints_rest[..., _END_JOINT, :] - joints_rest[..., _HINGE_JOINT, :])
         return RestFrames(_rigid_bases(landmarks_rest), basis_from(upper, _REST_NORMAL, "yx"), upper, lower)
 
 
 def joint_rotations(points: Array, visibility: Array, rest: RestFrames) -> tuple[Array, Array]:
-    """R_frame_root (3, 3) and Rs_parent_joint (23, 3, 3) of landmarks (33, 3) in any right-handed metric frame.
+    """Rs_frame_root (P, 3, 3) and Rs_parent_joint (P, 23, 3, 3) of landmarks (P, 33, 3) in a right-handed metric frame.
 
-    visibility  (33,) 0..1; limbs that are not seen hang relaxed instead of following what was guessed
+    visibility  (P, 33) 0..1; limbs that are not seen hang relaxed instead of following what was guessed
     """
-    rigid = _rigid_bases(points) @ np.swapaxes(rest.rigid, 1, 2)
-    pelvis, chest, head, ends = rigid[0], rigid[1], rigid[2], rigid[3:]
-    parents = rigid[[1, 1, 0, 0]]
-    seen = _smoothstep(np.minimum.accumulate(visibility[_HINGE_END], axis=0), 0.1, 0.5)[..., None]
+    rigid = _rigid_bases(points) @ _transposed(rest.rigid)
+    pelvis, chest, head, ends = rigid[..., 0, :, :], rigid[..., 1, :, :], rigid[..., 2, :, :], rigid[..., 3:, :, :]
+    parents = rigid[..., [1, 1, 0, 0], :, :]
+    seen_hinge = visibility[..., _HINGE]
+    seen_end = np.minimum(seen_hinge, visibility[..., _END])
+    seen_hinge, seen_end = _smoothstep(np.stack([seen_hinge, seen_end]), 0.1, 0.5)[..., None]
     relaxed = _turn(parents, _RELAXED_UNIT)
-    limbs = normalize(points[_HINGE_END] - points[_ROOT_HINGE])
-    upper = normalize(seen[0] * limbs[0] + (1 - seen[0]) * relaxed, [0.0, 1.0, 0.0])
-    lower = normalize(seen[1] * limbs[1] + (1 - seen[1]) * upper, [0.0, 1.0, 0.0])
+    upper = normalize(points[..., _HINGE, :] - points[..., _ROOT, :])
+    lower = normalize(points[..., _END, :] - points[..., _HINGE, :])
+    upper = normalize(seen_hinge * upper + (1 - seen_hinge) * relaxed, [0.0, 1.0, 0.0])
+    lower = normalize(seen_end * lower + (1 - seen_end) * upper, [0.0, 1.0, 0.0])
     uppers = _upper_limbs(points, upper, lower, parents, rest)
     lowers = shortest_rotation(_turn(uppers, rest.lower), lower) @ uppers
-    lowers[:2] = _pronated(lowers[:2], ends[:2], lower[:2], seen[1, :2])
+    arms = lowers[..., :2, :, :]
+    lowers[..., :2, :, :] = _pronated(arms, ends[..., :2, :, :], lower[..., :2, :], seen_end[..., :2, :])
 
-    vectors = log_so3(np.stack([pelvis.T @ chest, chest.T @ head, *(np.swapaxes(lowers, 1, 2) @ ends)]))
-    vectors = vectors * np.minimum(1.0, _LIMITS / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9))
-    vectors[0] /= 3.0
-    vectors[1] *= 0.5 * _smoothstep(visibility[_FACE].max(), 0.1, 0.5)
-    vectors[2:] *= seen[1]
+    spine, neck = _transposed(pelvis) @ chest, _transposed(chest) @ head
+    tips = _transposed(lowers) @ ends
+    vectors = log_so3(np.concatenate([spine[..., None, :, :], neck[..., None, :, :], tips], axis=-3))
+    angle = np.sqrt(np.sum(vectors * vectors, axis=-1, keepdims=True))
+    vectors = vectors * np.minimum(1.0, _LIMITS / np.maximum(angle, 1e-9))
+    vectors[..., 0, :] /= 3.0
+    vectors[..., 1, :] *= 0.5 * _smoothstep(visibility[..., _FACE].max(-1, keepdims=True), 0.1, 0.5)
+    vectors[..., 2:, :] *= seen_end
     turns = exp_so3(vectors)
-    Rs = np.empty((24, 3, 3))
+    Rs = np.empty((*points.shape[:-2], 24, 3, 3))
     Rs[:] = np.eye(3)
-    Rs[_SPINE], Rs[_NECK_HEAD], Rs[_END_JOINT] = turns[0], turns[1], turns[2:]
-    Rs[_UPPER_JOINT] = np.swapaxes(parents, 1, 2) @ uppers
-    Rs[_HINGE_JOINT] = np.swapaxes(uppers, 1, 2) @ lowers
-    return pelvis, Rs[1:]
+    Rs[..., _SPINE, :, :], Rs[..., _NECK_HEAD, :, :] = turns[..., :1, :, :], turns[..., 1:2, :, :]
+    Rs[..., _END_JOINT, :, :] = turns[..., 2:, :, :]
+    Rs[..., _UPPER_JOINT, :, :] = _transposed(parents) @ uppers
+    Rs[..., _HINGE_JOINT, :, :] = _transposed(uppers) @ lowers
+    return pelvis, Rs[..., 1:, :, :]
 
 
 def _rigid_bases(p: Array) -> Array:
-    """Bases (7, 3, 3) of pelvis, chest, head, hands and feet, each spanned by landmarks that lie on it."""
-    main, side = p[_MAIN[:, 0]] - p[_MAIN[:, 1]], p[_SIDE[:, 0]] - p[_SIDE[:, 1]]
-    up = p[_ROOT[0]] + p[_ROOT[1]] - p[_ROOT[2]] - p[_ROOT[3]]
-    main[0] = main[1] = up
-    main[3:5] = p[_INDEX] + p[_PINKY] - 2.0 * p[_END[:2]]
-    side[2] = 2.0 * p[_L["nose"]] - p[_L["left_ear"]] - p[_L["right_ear"]]
+    """Bases (P, 7, 3, 3) of pelvis, chest, head, hands and feet, each spanned by landmarks that lie on it."""
+    main = p[..., _MAIN[:, 0], :] - p[..., _MAIN[:, 1], :]
+    side = p[..., _SIDE[:, 0], :] - p[..., _SIDE[:, 1], :]
+    roots = p[..., _ROOT, :]
+    main[..., :2, :] = (roots[..., 0, :] + roots[..., 1, :] - roots[..., 2, :] - roots[..., 3, :])[..., None, :]
+    main[..., 3:5, :] = p[..., _INDEX, :] + p[..., _PINKY, :] - 2.0 * p[..., _END[:2], :]
+    side[..., 2, :] = 2.0 * p[..., _FACE[0], :] - p[..., _FACE[1], :] - p[..., _FACE[2], :]
     return basis_from(main, side, "yx")
+
+
+def _transposed(Rs: Array) -> Array:
+    return np.swapaxes(Rs, -1, -2)
 
 
 def _turn(Rs: Array, vectors: Array) -> Array:
@@ -117,23 +129,24 @@ def _turn(Rs: Array, vectors: Array) -> Array:
 
 
 def _upper_limbs(points: Array, upper: Array, lower: Array, parents: Array, rest: RestFrames) -> Array:
-    """R_frame_joint (4, 3, 3) of shoulders and hips: along the limb, twisted so that the hinge bends as it does."""
+    """Rs_frame_joint (P, 4, 3, 3) of shoulders and hips: along the limb, twisted so that the hinge bends as it does."""
     swing = shortest_rotation(_turn(parents, rest.upper), upper) @ parents
     straight = _turn(swing, _REST_NORMAL)
     # A straight leg shows its twist in the foot, which lies in the plane that the knee bends in
-    straight[2:] = normalize(cross(normalize(points[_TOE] - points[_HEEL]), lower[2:]) + 0.2 * straight[2:])
+    feet = normalize(points[..., _TOE, :] - points[..., _HEEL, :])
+    straight[..., 2:, :] = normalize(cross(feet, lower[..., 2:, :]) + 0.2 * straight[..., 2:, :])
     bent = cross(upper, lower)
     sine = np.sqrt(np.sum(bent * bent, axis=-1, keepdims=True))
     share = _smoothstep(sine, 0.15, 0.45)
     # Knees do not bend forward: there the evidence of the foot stands alone
-    share[2:] *= np.sum(bent[2:] * straight[2:], axis=-1, keepdims=True) > 0
+    share[..., 2:, :] *= np.sum(bent[..., 2:, :] * straight[..., 2:, :], axis=-1, keepdims=True) > 0
     normal = share * bent / np.maximum(sine, 1e-9) + (1 - share) * straight
-    return basis_from(upper, normal, "yx") @ np.swapaxes(rest.limbs, 1, 2)
+    return basis_from(upper, normal, "yx") @ _transposed(rest.limbs)
 
 
 def _pronated(lowers: Array, hands: Array, axis: Array, seen: Array) -> Array:
-    """Forearms (2, 3, 3) with half of the hand's twist about them, as ulna and radius share it."""
-    relative = log_so3(hands @ np.swapaxes(lowers, 1, 2))
+    """Forearms (P, 2, 3, 3) with half of the hand's twist about them, as ulna and radius share it."""
+    relative = log_so3(hands @ _transposed(lowers))
     twist = np.clip(np.sum(relative * axis, axis=-1, keepdims=True), -2.2, 2.2)
     return exp_so3(0.5 * seen * twist * axis) @ lowers
 

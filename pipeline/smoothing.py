@@ -8,6 +8,7 @@ dt comes from capture times.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,9 +39,10 @@ class SmoothingLevel:
     acceleration_m_s2: float
 
 
+_LOW = SmoothingLevel(4.0, 2.0, 0.008, 0.03, 12.0)
 LEVELS: dict[str, SmoothingLevel | None] = {
     "off": None,
-    "low": SmoothingLevel(4.0, 2.0, 0.008, 0.03, 12.0),
+    "low": _LOW,
     "default": SmoothingLevel(2.0, 1.5, 0.012, 0.06, 6.0),
     "high": SmoothingLevel(1.0, 0.7, 0.02, 0.12, 3.0),
 }
@@ -54,26 +56,29 @@ def level(name: str) -> SmoothingLevel | None:
     return LEVELS[name]
 
 
-class RotationFilter:
-    """One Euro on a stack of rotations (n, 3, 3)."""
+@dataclass(eq=False)
+class Rotations:
+    """One Euro's memory of a stack of rotations (..., 3, 3): the filtered ones, and their angular speeds (..., 1)."""
 
-    def __init__(self, Rs: Array, params: SmoothingLevel) -> None:
-        self._params = params
-        self.Rs = Rs
-        self._speed = np.zeros((len(Rs), 1))
+    Rs: Array
+    speed: Array
 
-    def update(self, Rs: Array, dt_s: float) -> Array:
-        """The filtered stack after a measurement `Rs` (n, 3, 3), `dt_s` > 0 seconds after the last."""
-        step = log_so3(np.swapaxes(self.Rs, 1, 2) @ Rs)
-        speed = np.linalg.norm(step, axis=-1, keepdims=True) / dt_s
-        self._speed += _gain(np.array(_SPEED_CUTOFF_HZ), dt_s) * (speed - self._speed)
-        gain = _gain(self._params.min_cutoff_hz + self._params.beta * self._speed, dt_s)
+    @staticmethod
+    def start(Rs: Array) -> Rotations:
+        """At rest at `Rs`."""
+        return Rotations(Rs, np.zeros((*Rs.shape[:-2], 1)))
+
+    def filtered(self, Rs: Array, dt_s: Array | float, params: SmoothingLevel) -> Rotations:
+        """After a measurement `Rs` of the same shape, `dt_s` > 0 (scalar or (..., 1)) seconds after the last."""
+        step = log_so3(np.swapaxes(self.Rs, -1, -2) @ Rs)
+        speed = np.sqrt(np.sum(step * step, axis=-1, keepdims=True)) / dt_s
+        speed = self.speed + _gain(np.array(_SPEED_CUTOFF_HZ), dt_s) * (speed - self.speed)
+        gain = _gain(params.min_cutoff_hz + params.beta * speed, dt_s)
         # By way of quaternions, so that rounding never leaves SO(3)
-        self.Rs = from_quat_xyzw(quat_xyzw(self.Rs @ exp_so3(gain * step)))
-        return self.Rs
+        return Rotations(from_quat_xyzw(quat_xyzw(self.Rs @ exp_so3(gain * step))), speed)
 
 
-def _gain(cutoff_hz: Array, dt_s: float) -> Array:
+def _gain(cutoff_hz: Array, dt_s: Array | float) -> Array:
     """Share of a first-order low-pass (Casiez et al. 2012, equation 6)."""
     r = 2.0 * np.pi * cutoff_hz * dt_s
     return r / (r + 1.0)
@@ -121,19 +126,25 @@ class RootFilter:
         return self._kf.x[3:, 0].copy()
 
 
+@dataclass(frozen=True, eq=False)
+class Poses:
+    """One person in both frames."""
+
+    world: WorldPose
+    camera: BodyPose
+
+
 @dataclass(eq=False)
 class _Track:
     t_s: float
-    rotations: RotationFilter
+    rotations: Rotations
     root: RootFilter
-    shaped: ShapedBody
-    world: WorldPose
-    body: BodyPose
+    poses: Poses
     moved_m: Array
 
 
 class PoseSmoother:
-    """Both poses of a person smoothed as one body, and carried on for a moment when nobody is seen.
+    """Both poses of each person smoothed as one body, and carried on for a moment when nobody is seen.
 
     name_of_level  "off", "low", "default" or "high"
     """
@@ -141,38 +152,54 @@ class PoseSmoother:
     def __init__(self, model: BodyModel, name_of_level: str = "default") -> None:
         self._model = model
         self._off = level(name_of_level) is None
-        self._params = level(name_of_level) or LEVELS["low"]
+        self._params = level(name_of_level) or _LOW
         self._tracks: dict[int, _Track] = {}
+        self._group: tuple[list[Array], ShapedBody] | None = None
 
     def __call__(
-        self, world: WorldPose, body: BodyPose, calibration: CameraCalibration, track_id: int, t_s: float
-    ) -> tuple[WorldPose, BodyPose]:
-        """The smoothed pair at capture time `t_s`; a new id, or one after a gap, starts from what is measured."""
-        assert self._params is not None
-        Rs = np.concatenate([world.R_world_root[None], body.R_camera_root[None], body.Rs_parent_joint])
-        R_world_camera = calibration.R_world_camera
-        # The corrector may have moved the body in the world; the camera's copy stays where the picture shows it
-        moved = body.t_camera_root - (world.t_world_root - calibration.t_world_camera) @ R_world_camera
-        track = self._tracks.get(track_id)
-        if track is None or not 0.0 < t_s - track.t_s <= MAX_GAP_S:
-            root = RootFilter(world.t_world_root, self._params)
-            shaped = self._model.shaped(body.betas)
-            self._tracks[track_id] = _Track(t_s, RotationFilter(Rs, self._params), root, shaped, world, body, moved)
-            return world, body
-        dt = t_s - track.t_s
-        track.t_s, track.moved_m = t_s, moved
-        if track.body.betas is not body.betas:
-            track.shaped = self._model.shaped(body.betas)
-        position = track.root.update(world.t_world_root, R_world_camera @ body.t_camera_root, dt)
-        if self._off:
-            world = replace(world, velocity_m_s=(world.t_world_root - track.world.t_world_root) / dt)
-        else:
-            world, body = _posed(track, track.rotations.update(Rs, dt), position, world, body, calibration)
-        track.world, track.body = world, body
-        return world, body
+        self, people: Sequence[Poses], calibration: CameraCalibration, track_ids: Sequence[int], t_s: float
+    ) -> list[Poses]:
+        """Everybody of a frame smoothed at capture time `t_s`; a new id, or one after a gap, starts from what it is."""
+        out = list(people)
+        known: list[int] = []
+        for i, (track_id, poses) in enumerate(zip(track_ids, people, strict=True)):
+            track = self._tracks.get(track_id)
+            moved = _moved_m(poses, calibration)
+            if track is None or not 0.0 < t_s - track.t_s <= MAX_GAP_S:
+                root = RootFilter(poses.world.t_world_root, self._params)
+                self._tracks[track_id] = _Track(t_s, Rotations.start(_stacked(poses)), root, poses, moved)
+            elif self._off:
+                velocity = (poses.world.t_world_root - track.poses.world.t_world_root) / (t_s - track.t_s)
+                out[i] = track.poses = Poses(replace(poses.world, velocity_m_s=velocity), poses.camera)
+                from_camera = calibration.R_world_camera @ poses.camera.t_camera_root
+                track.root.update(poses.world.t_world_root, from_camera, t_s - track.t_s)
+                track.t_s, track.moved_m = t_s, moved
+            else:
+                track.moved_m = moved
+                known.append(i)
+        if known:
+            tracks = [self._tracks[track_ids[i]] for i in known]
+            for i, poses in zip(known, self._filter(tracks, [people[i] for i in known], calibration, t_s), strict=True):
+                out[i] = poses
+        return out
 
-    def predict(self, calibration: CameraCalibration, track_id: int, t_s: float) -> tuple[WorldPose, BodyPose] | None:
-        """The pair carried on to `t_s` with nothing seen, or None when the person is unknown or gone too long.
+    def _filter(
+        self, tracks: list[_Track], people: list[Poses], calibration: CameraCalibration, t_s: float
+    ) -> list[Poses]:
+        dts = np.array([t_s - track.t_s for track in tracks])
+        before = Rotations(np.stack([t.rotations.Rs for t in tracks]), np.stack([t.rotations.speed for t in tracks]))
+        after = before.filtered(np.stack([_stacked(p) for p in people]), dts[:, None, None], self._params)
+        R = calibration.R_world_camera
+        for i, (track, poses) in enumerate(zip(tracks, people, strict=True)):
+            track.rotations = Rotations(after.Rs[i], after.speed[i])
+            track.root.update(poses.world.t_world_root, R @ poses.camera.t_camera_root, float(dts[i]))
+        smoothed = self._posed(tracks, after.Rs, np.stack([t.root.position for t in tracks]), people, calibration)
+        for track, poses in zip(tracks, smoothed, strict=True):
+            track.t_s, track.poses = t_s, poses
+        return smoothed
+
+    def predict(self, calibration: CameraCalibration, track_id: int, t_s: float) -> Poses | None:
+        """Somebody carried on to `t_s` with nothing seen, or None when unknown or gone too long.
 
         The root goes on at a fading speed, rotations stay, confidence fades.
         """
@@ -182,28 +209,43 @@ class PoseSmoother:
             return None
         ahead = t_s - track.t_s
         fade = 1.0 - ahead / MAX_GAP_S
-        position = track.world.t_world_root + track.root.velocity * ahead * (0.5 + 0.5 * fade)
-        Rs = np.concatenate(
-            [track.world.R_world_root[None], track.body.R_camera_root[None], track.body.Rs_parent_joint]
-        )
-        confidence = track.body.confidence * fade
-        world, body = replace(track.world, confidence=confidence), replace(track.body, confidence=confidence)
-        return _posed(track, Rs, position, world, body, calibration)
+        world, camera = track.poses.world, track.poses.camera
+        position = world.t_world_root + track.root.velocity * ahead * (0.5 + 0.5 * fade)
+        confidence = camera.confidence * fade
+        faded = Poses(replace(world, confidence=confidence), replace(camera, confidence=confidence))
+        return self._posed([track], _stacked(faded)[None], position[None], [faded], calibration)[0]
 
-    def forget(self, track_id: int) -> None:
-        """Drops what is known of a person."""
-        self._tracks.pop(track_id, None)
+    def _posed(
+        self, tracks: list[_Track], Rs: Array, positions: Array, people: list[Poses], calibration: CameraCalibration
+    ) -> list[Poses]:
+        """Records with rotations (P, 25, 3, 3: world root, camera root, joints) and roots at `positions` (P, 3)."""
+        betas = [p.camera.betas for p in people]
+        same = self._group is not None and len(self._group[0]) == len(betas)
+        if self._group is None or not (same and all(a is b for a, b in zip(self._group[0], betas, strict=True))):
+            self._group = betas, self._model.shaped(np.stack(betas))
+        offsets = self._group[1].posed(np.eye(3), np.zeros(3), Rs[:, 2:]).joints
+        in_world = offsets @ np.swapaxes(Rs[:, 0], 1, 2) + positions[:, None]
+        roots = (positions - calibration.t_world_camera) @ calibration.R_world_camera
+        roots = roots + np.stack([track.moved_m for track in tracks])
+        in_camera = offsets @ np.swapaxes(Rs[:, 1], 1, 2) + roots[:, None]
+        return [
+            Poses(
+                replace(p.world, R_world_root=Rs[i, 0], t_world_root=positions[i], Rs_parent_joint=Rs[i, 2:],
+                        joints_world_m=in_world[i], velocity_m_s=tracks[i].root.velocity),
+                replace(p.camera, R_camera_root=Rs[i, 1], t_camera_root=roots[i], Rs_parent_joint=Rs[i, 2:],
+                        joints_camera_m=in_camera[i]),
+            )
+            for i, p in enumerate(people)
+        ]  # fmt: skip
 
 
-def _posed(
-    track: _Track, Rs: Array, position: Array, world: WorldPose, body: BodyPose, calibration: CameraCalibration
-) -> tuple[WorldPose, BodyPose]:
-    """Both records with rotations (25, 3, 3: world root, camera root, joints) and the root at `position` (3,)."""
-    offsets = track.shaped.posed(np.eye(3), np.zeros(3), Rs[2:]).joints
-    t_camera = (position - calibration.t_world_camera) @ calibration.R_world_camera + track.moved_m
-    return (
-        replace(world, R_world_root=Rs[0], t_world_root=position, Rs_parent_joint=Rs[2:],
-                joints_world_m=offsets @ Rs[0].T + position, velocity_m_s=track.root.velocity),
-        replace(body, R_camera_root=Rs[1], t_camera_root=t_camera, Rs_parent_joint=Rs[2:],
-                joints_camera_m=offsets @ Rs[1].T + t_camera),
-    )  # fmt: skip
+def _stacked(poses: Poses) -> Array:
+    """World root, camera root and joints (25, 3, 3)."""
+    return np.concatenate([poses.world.R_world_root[None], poses.camera.R_camera_root[None],
+                           poses.camera.Rs_parent_joint])  # fmt: skip
+
+
+def _moved_m(poses: Poses, calibration: CameraCalibration) -> Array:
+    """How far (3,) the orientation corrector moved the body from where the picture shows it, in camera axes."""
+    there = (poses.world.t_world_root - calibration.t_world_camera) @ calibration.R_world_camera
+    return poses.camera.t_camera_root - there

@@ -16,7 +16,7 @@ from pipeline.clock import StageClock
 from pipeline.limited_log import LimitedLog
 from pipeline.orientation import OrientationCorrector
 from pipeline.recovery import Recovery
-from pipeline.smoothing import PoseSmoother
+from pipeline.smoothing import Poses, PoseSmoother
 from pipeline.source_base import Source, SourceState
 from pipeline.types import CalibrationStatus, CameraCalibration, Detection, Frame, FrameResult, Person
 
@@ -91,18 +91,19 @@ class Stream:
             calibration = self._calibrator.update(t_s, detections)
         with clock.stage("recovery"):
             bodies = self._recovery(detections, calibration)
-        people = []
-        for detection, body in zip(detections, bodies, strict=True):
-            if body is None:
-                continue
-            self._seen[detection.track_id] = (t_s, detection)
-            with clock.stage("orientation"):
-                world = self._corrector(body, calibration, detection.track_id, t_s)
-            with clock.stage("smoothing"):
-                world, body = self._smoother(world, body, calibration, detection.track_id, t_s)
-            people.append(Person(detection.track_id, detection.box_xyxy, detection.score, body, world))
+        found = [(d, b) for d, b in zip(detections, bodies, strict=True) if b is not None]
+        ids = [d.track_id for d, _ in found]
+        self._seen.update({d.track_id: (t_s, d) for d, _ in found})
+        with clock.stage("orientation"):
+            worlds = self._corrector([b for _, b in found], calibration, ids, t_s)
         with clock.stage("smoothing"):
-            people += self._missed({p.track_id for p in people}, calibration, t_s)
+            poses = [Poses(world, body) for world, (_, body) in zip(worlds, found, strict=True)]
+            poses = self._smoother(poses, calibration, ids, t_s)
+        people = [
+            Person(d.track_id, d.box_xyxy, d.score, p.camera, p.world) for (d, _), p in zip(found, poses, strict=True)
+        ]
+        with clock.stage("smoothing"):
+            people += self._missed(set(ids), calibration, t_s)
         people.sort(key=lambda p: p.track_id)
         return FrameResult(
             camera_id=frame.camera_id, index=frame.index, t_capture_ns=frame.t_capture_ns, t_wall_ns=frame.t_wall_ns,
@@ -123,8 +124,8 @@ class Stream:
                 continue
             carried = self._smoother.predict(calibration, track_id, t_s)
             if carried is not None:
-                world, body = carried
-                people.append(Person(track_id, detection.box_xyxy, detection.score, body, world, predicted=True))
+                box, score = detection.box_xyxy, detection.score
+                people.append(Person(track_id, box, score, carried.camera, carried.world, predicted=True))
         return people
 
     def run(

@@ -24,6 +24,11 @@ def body_before(truth: CameraCalibration, Rs, yaw=0.3, place=(0.2, -3.5), R_worl
     return BodyPose(truth.R_world_camera.T @ R, joints[0], Rs, np.zeros(10), joints, np.ones(24))
 
 
+def correct(corrector, body, calibration, track_id, t_s):
+    (world,) = corrector([body], calibration, [track_id], t_s)
+    return world
+
+
 def wrong(truth: CameraCalibration, pitch_deg: float, roll_deg: float) -> CameraCalibration:
     """The same camera believed to be tilted otherwise."""
     up = up_from_pitch_roll(np.radians(pitch_deg), np.radians(roll_deg))
@@ -33,7 +38,7 @@ def wrong(truth: CameraCalibration, pitch_deg: float, roll_deg: float) -> Camera
 def test_with_the_true_camera_the_body_stands_where_it_stands():
     truth, corrector = camera(), OrientationCorrector()
     body = body_before(truth, arms_down())
-    world = corrector(body, truth, 1, 0.0)
+    world = correct(corrector, body, truth, 1, 0.0)
     assert np.degrees(angle_between(world.R_world_root, exp_so3([0.0, 0.3, 0.0]))) < 1e-6
     assert np.allclose(world.joints_world_m[:, [0, 2]], ((body.joints_camera_m @ truth.R_world_camera.T)[:, [0, 2]]))
 
@@ -43,7 +48,7 @@ def test_wrong_camera_angles_do_not_make_people_lean(pitch, roll):
     truth, corrector = camera(pitch_deg=12, roll_deg=3), OrientationCorrector()
     believed = wrong(truth, pitch, roll)
     for i in range(150):
-        world = corrector(body_before(truth, walking(0.3 * i)), believed, 1, i / 30)
+        world = correct(corrector, body_before(truth, walking(0.3 * i)), believed, 1, i / 30)
     up = world.R_world_root[:, 1]
     error = np.degrees(np.arccos(np.clip(up[1], -1, 1)))
     assert error < 3.0
@@ -55,7 +60,7 @@ def test_the_local_pose_and_the_bones_are_untouched():
     truth, corrector = camera(), OrientationCorrector()
     for i in range(60):
         body = body_before(truth, walking(0.2 * i))
-        world = corrector(body, wrong(truth, 20, -4), 1, i / 30)
+        world = correct(corrector, body, wrong(truth, 20, -4), 1, i / 30)
     assert np.array_equal(world.Rs_parent_joint, body.Rs_parent_joint)
     a = np.linalg.norm(np.diff(world.joints_world_m, axis=0), axis=-1)
     b = np.linalg.norm(np.diff(body.joints_camera_m, axis=0), axis=-1)
@@ -67,28 +72,28 @@ def test_handstands_lying_and_deep_bows_survive(turn):
     truth, corrector = camera(), OrientationCorrector()
     R = exp_so3(turn)
     for i in range(120):
-        world = corrector(body_before(truth, arms_down(), R_world_root=R), truth, 1, i / 30)
+        world = correct(corrector, body_before(truth, arms_down(), R_world_root=R), truth, 1, i / 30)
     assert np.degrees(angle_between(world.R_world_root, R)) < 0.5
 
 
 def test_a_jump_leaves_the_floor_and_standing_is_on_it():
     truth, corrector = camera(height_m=1.7), OrientationCorrector()
     for i in range(90):
-        standing = corrector(body_before(truth, arms_down()), truth, 1, i / 30)
+        standing = correct(corrector, body_before(truth, arms_down()), truth, 1, i / 30)
     soles = standing.joints_world_m[[JOINT["left_foot"], JOINT["right_foot"]], 1]
     assert (np.abs(soles) < 0.06).all()
     for i in range(10):
-        up = corrector(body_before(truth, arms_down(), floor_m=0.4), truth, 1, 3.0 + i / 30)
+        up = correct(corrector, body_before(truth, arms_down(), floor_m=0.4), truth, 1, 3.0 + i / 30)
     assert up.t_world_root[1] - standing.t_world_root[1] > 0.33
 
 
 def test_people_are_corrected_apart_and_forgotten():
     truth, corrector = camera(), OrientationCorrector()
     for i in range(90):
-        corrector(body_before(truth, arms_down()), wrong(truth, 20, 3), 1, i / 30)
-    learned = corrector(body_before(truth, arms_down()), wrong(truth, 20, 3), 1, 3.0)
-    stranger = corrector(body_before(truth, arms_down()), wrong(truth, 20, 3), 2, 3.0)
+        correct(corrector, body_before(truth, arms_down()), wrong(truth, 20, 3), 1, i / 30)
+    learned = correct(corrector, body_before(truth, arms_down()), wrong(truth, 20, 3), 1, 3.0)
+    stranger = correct(corrector, body_before(truth, arms_down()), wrong(truth, 20, 3), 2, 3.0)
     assert learned.R_world_root[1, 1] > stranger.R_world_root[1, 1]
     corrector.keep_only(set())
-    again = corrector(body_before(truth, arms_down()), wrong(truth, 20, 3), 1, 3.1)
+    again = correct(corrector, body_before(truth, arms_down()), wrong(truth, 20, 3), 1, 3.1)
     assert np.allclose(again.R_world_root, stranger.R_world_root)
