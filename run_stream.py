@@ -24,7 +24,7 @@ from pipeline.overlay import OverlayWriter, Viewer
 from pipeline.publisher import Publisher
 from pipeline.recorder import Recorder
 from pipeline.recovery import LandmarkRecovery
-from pipeline.sinks import OverlaySink, PrintSink, PublishSink, ViewSink
+from pipeline.sinks import OverlaySink, PrintSink, PublishSink, RecordSink, ViewSink
 from pipeline.smoothing import PoseSmoother
 from pipeline.source import Source, open_source, sanitize_camera_id
 from pipeline.stream import Detector, Sink, Stream
@@ -74,8 +74,7 @@ def open_sinks(options: argparse.Namespace, source: Source, stop: threading.Even
     if options.print:
         sinks.append(PrintSink())
     if options.record:
-        recorder = stack.enter_context(Recorder(options.record))
-        sinks.append(lambda frame, result: recorder.write(result))
+        sinks.append(RecordSink(stack.enter_context(Recorder(options.record))))
     if options.overlay:
         writer = OverlayWriter(options.overlay, source.fps or 30.0, source.size_wh)
         sinks.append(stack.enter_context(closing(OverlaySink(writer, lossless=not source.live))))
@@ -113,7 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(getattr(signal, name), lambda *_: stop.set())
     try:
         run(options, stop)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         log.debug("Where it failed:", exc_info=True)
         sys.stderr.write(f"run_stream.py: {error}\n")
         return 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import sys
 import threading
@@ -9,12 +10,16 @@ import time
 from typing import TextIO
 
 from pipeline.drawing import draw
+from pipeline.limited_log import LimitedLog
 from pipeline.messages import pose_message, topic
 from pipeline.overlay import OverlayWriter, Viewer
 from pipeline.publisher import Publisher
+from pipeline.recorder import Recorder
 from pipeline.source_base import Source, SourceState
 from pipeline.subscriber import describe
 from pipeline.types import Frame, FrameResult
+
+log = logging.getLogger(__name__)
 
 STATUS_EVERY_S = 1.0
 PRINT_EVERY_NS = 500_000_000
@@ -87,6 +92,21 @@ class PrintSink:
         message = pose_message(result, time.monotonic_ns(), now_wall_ns)
         for line in describe(topic("pose", result.camera_id), message, now_wall_ns):
             self._stream.write(line + "\n")
+
+
+class RecordSink:
+    """Keeps every pose; a disk that fills up is said now and then, and never stops the stream."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._limited = LimitedLog(log)
+
+    def __call__(self, frame: Frame, result: FrameResult) -> None:
+        """Writes one frame."""
+        try:
+            self._recorder.write(result)
+        except OSError as error:
+            self._limited.warning("%s", error)
 
 
 class PublishSink:
