@@ -10,8 +10,6 @@ import sys
 import threading
 from contextlib import ExitStack, closing
 
-from pipeline.detector import MediaPipeDetector, PersonDetector
-
 from calibration_cache.files import calibration_from_focal, calibration_from_fov, read_calibration_file
 from calibration_cache.store import CalibrationStore
 from engines.blazepose import BlazePose
@@ -19,6 +17,7 @@ from engines.mediapipe_reference import MediaPipeReference
 from pipeline.body import BodyModel, open_body
 from pipeline.calibration import ESTIMATOR, Calibrator
 from pipeline.console import StatusLine, configure_logging
+from pipeline.detector import MediaPipeDetector, PersonDetector
 from pipeline.options import parser
 from pipeline.overlay import OverlayWriter, Viewer
 from pipeline.publisher import Publisher
