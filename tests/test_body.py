@@ -258,3 +258,22 @@ def test_an_smpl_npz_is_read_and_others_are_refused(smpl_file: Path, tmp_path: P
         open_body(f"smpl={tmp_path / 'text.pkl'}")
     with pytest.raises(FileNotFoundError):
         open_body(f"smpl={tmp_path / 'absent.pkl'}")
+
+
+def test_baking_again_gives_the_same_arrays() -> None:
+    """Skin, faces and landmarks' joints as in the committed file; a small shape space twice the same."""
+    paths = pytest.importorskip("anny.paths")
+    if not any(Path(paths.get_anny_cache_path()).rglob("*.safetensors")):
+        pytest.skip("Anny has not been constructed on this machine (it takes minutes and 0.8 GB)")
+    from pipeline.body import DEFAULT_FILE
+    from training.bake_body import bake
+
+    one, two = bake(16), bake(16)
+    for name, value in one.items():
+        np.testing.assert_array_equal(value, two[name], err_msg=name)
+    with np.load(DEFAULT_FILE) as committed:
+        assert set(committed.files) == set(one)
+        for name in ("faces", "weights", "weight_joints", "landmark_joint", "credit", "format", "joint_names"):
+            np.testing.assert_array_equal(committed[name], one[name], err_msg=name)
+        assert np.abs(committed["joints"] - one["joints"]).max() < 0.06
+    assert DEFAULT_FILE.stat().st_size <= 3_000_000
