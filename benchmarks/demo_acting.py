@@ -170,7 +170,7 @@ class Actor:
         swing = -s * 0.55 * np.clip(smoothed(self._stride, 0.05, self._fps), -0.8, 0.8) + 0.03 * wander(
             self._t, 9 + f, 2.2
         )
-        flex = 0.28 + 0.35 * np.clip(swing, 0, 1) + 0.22 * np.clip(self._speed, 0, 1)
+        flex = 0.22 + 0.30 * np.clip(swing, 0, 1) + 0.10 * np.clip(self._speed, 0, 1)
         out = s * (0.20 + 0.02 * wander(self._t, 12 + f, 3.0))
         upper = np.stack([out, -np.cos(swing), np.sin(swing)], 1)
         fore = np.stack([0.15 * out, -np.cos(swing + flex), np.sin(swing + flex)], 1)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import coo_matrix, diags
+from scipy.spatial import ConvexHull
 
 from benchmarks.render import Surface, vertex_normals
 from pipeline.body import BodyModel, PosedBody
@@ -186,23 +187,36 @@ def _t_posed(
     return t_pose(vertices, joints, landmarks, weights, rest_rotations(joints, knuckles))
 
 
+def _shoe(vertices: Array, top: float) -> Array:
+    """One foot (N, 3) blown up to its convex hull, fully from 3 cm below `top` on: toes become a shoe."""
+    hull = ConvexHull(vertices).equations
+    centre = vertices[vertices[:, 1] < top - 0.02].mean(0)
+    away = vertices - centre
+    slope = away @ hull[:, :3].T
+    room = -(hull[:, :3] @ centre + hull[:, 3])
+    stretch = np.where(slope > 1e-9, room / np.maximum(slope, 1e-9), np.inf).min(1, keepdims=True)
+    share = np.clip((top - vertices[:, 1:2]) / 0.03, 0.0, 1.0)
+    return vertices + share * away * (np.clip(stretch, 1.0, 3.0) - 1.0)
+
+
 def _clothed(vertices: Array, faces: np.ndarray, wardrobe: Wardrobe) -> Array:
     """The T-pose with cloth over it: smoothed and lifted off the skin where something is worn."""
     kind = wardrobe.material(vertices)
     smooth = _smoother(faces, len(vertices))
-    out = vertices
-    for k, rounds in ((1, 120), (2, 6), (3, 140), (4, 6)):
-        moved = out
+    out = vertices.copy()
+    for side in (1.0, -1.0):
+        foot = (kind == 3) & (vertices[:, 0] * side > 0)
+        out[foot] = _shoe(vertices[foot], float(vertices[foot, 1].max()))
+    trunk = (kind == 1) & (np.abs(vertices[:, 0]) < 0.17)
+    for worn, rounds in ((trunk, 80), (kind == 1, 4), (kind == 2, 5), (kind == 3, 8), (kind == 4, 6)):
         for _ in range(rounds):
-            moved = np.where((kind == k)[:, None], smooth @ moved, moved)
-        out = moved
-    lift = np.array([0.0, 0.013, 0.014, 0.016, 0.016])[kind]
-    # trousers hang straight from the knee down
-    lift = lift + np.where(kind == 2, 0.012 * np.clip(-(vertices[:, 1] + 0.30) / 0.15, 0, 1), 0.0)
-    lift = smooth @ lift
-    out = out + lift[:, None] * vertex_normals(out, faces)
-    shoes = kind == 3
-    floor = out[shoes, 1].min()
+            out = np.where(worn[:, None], smooth @ out, out)
+    lift = np.array([0.0, 0.012, 0.014, 0.010, 0.016])[kind]
+    # trousers hang straight from the knee down, a shirt over the waist
+    lift += np.where(kind == 2, 0.012 * np.clip(-(vertices[:, 1] + 0.30) / 0.15, 0, 1), 0.0)
+    lift += np.where(trunk, 0.014 * np.exp(-(((vertices[:, 1] - 0.13) / 0.09) ** 2)), 0.0)
+    out = out + (smooth @ lift)[:, None] * vertex_normals(out, faces)
+    floor = out[kind == 3, 1].min()
     # a sole is flat: what hangs low is pressed onto one plane
-    out[shoes, 1] = np.where(out[shoes, 1] < floor + 0.018, floor, out[shoes, 1])
+    out[:, 1] = np.where((kind == 3) & (out[:, 1] < floor + 0.018), floor, out[:, 1])
     return out

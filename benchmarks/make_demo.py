@@ -87,17 +87,17 @@ def _visitor() -> Script:
 
 
 def _crosser() -> Script:
-    s = Script(-1.85, -4.35, np.pi / 2)
-    path = [(0.0, -4.3), (1.5, -4.35), (1.75, -4.9), (1.2, -5.2), (0.0, -5.1), (-1.45, -4.7)]
-    s.wait(0.1).walk(path, 0.66).turn(0.35, 0.46).wait(0.3)
+    s = Script(-1.62, -3.6, np.pi / 2)
+    path = [(0.0, -3.55), (1.25, -3.6), (1.5, -4.1), (1.0, -4.45), (0.0, -4.4), (-1.3, -4.0)]
+    s.wait(0.1).walk(path, 0.62).turn(0.35, 0.44).wait(0.3)
     return s.gesture("look", 2.0, np.array([0.2, 1.3, -1.0]), -0.6).wait(2.0)
 
 
 def _other_crosser() -> Script:
-    s = Script(1.75, -5.3, -np.pi / 2)
-    path = [(0.2, -5.35), (-1.35, -5.2), (-1.65, -4.6), (-1.1, -4.25), (0.3, -4.2), (1.5, -4.2)]
-    s.wait(0.3).walk(path, 0.6).turn(-0.3, 0.46)
-    return s.gesture("wave", 2.0, None, -0.2).gesture("look", 3.0, np.array([0.0, 1.3, 0.0]), -0.5).wait(3.0)
+    s = Script(1.6, -4.5, -np.pi / 2)
+    path = [(0.2, -4.55), (-1.2, -4.45), (-1.5, -3.9), (-1.0, -3.55), (0.2, -3.5), (1.2, -3.55)]
+    s.wait(0.2).walk(path, 0.58, 0.5).turn(0.2, 0.40)
+    return s.gesture("wave", 2.2, None, -0.4).gesture("look", 3.0, np.array([0.0, 1.3, 0.0]), -0.8).wait(3.0)
 
 
 CLIPS = (
@@ -114,7 +114,7 @@ CLIPS = (
             ),
         ),
         seat=SEAT,
-        crf=25,
+        crf=22,
         notes="One person walks up, waves, turns, walks away to a box, sits down, stands up and walks off sideways.",
     ),
     Clip(
@@ -136,7 +136,7 @@ CLIPS = (
             ),
         ),
         seat=None,
-        crf=26,
+        crf=22,
         notes="Two people of different build cross in front of each other twice.",
     ),
 )  # fmt: skip

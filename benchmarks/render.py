@@ -188,6 +188,8 @@ def draw(image: Array, surfaces: list[Surface], view: View, light: Light) -> np.
         safe = np.where(p[:, 2:] > 0.05, p[:, 2:], 0.05)
         face, corner, near = rasterise((p / safe) @ view.K[:2].T, p[:, 2], s.faces, view.size_wh)
         seen = (face >= 0) & (near > nearest)
+        if not seen.any():
+            continue
         nearest[seen] = near[seen]
         f, w = s.faces[face[seen]], corner[seen]
         blend = [np.einsum("nk,nkc->nc", w, a[f]) for a in (s.vertices, s.normals, s.attributes)]
