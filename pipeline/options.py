@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from pipeline.publisher import DEFAULT_BIND
 from pipeline.smoothing import LEVELS
 
 RECOVERIES = ("auto", "landmark")
 DETECTORS = ("blazepose", "mediapipe")
+BACKENDS = ("auto", "openvino", "onnx")
 
 EXAMPLES = """examples:
   python run_stream.py --source 0                                 the first webcam
@@ -20,6 +23,13 @@ EXAMPLES = """examples:
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, without the dozen lines of usage that hide it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; type --help for the options.\n")
+
+
 def _size(text: str) -> tuple[int, int]:
     width, _, height = text.lower().partition("x")
     if not (width.isdigit() and height.isdigit() and int(width) > 0 and int(height) > 0):
@@ -27,7 +37,7 @@ def _size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def _number(low: float, high: float, unit: str) -> object:
+def _number(low: float, high: float, unit: str) -> Callable[[str], float]:
     def parse(text: str) -> float:
         try:
             value = float(text)
@@ -46,48 +56,83 @@ def _people(text: str) -> int:
     return int(text)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The argument parser; every option says its unit and default."""
-    p = argparse.ArgumentParser(
-        prog="run_stream.py", description="Live world-space human motion capture from one camera.", epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    video = p.add_argument_group("video in")
-    video.add_argument("--source", required=True, metavar="S",
-                       help="webcam index or device, rtsp://, http://, video file, folder of images, demo, demo:two")
-    video.add_argument("--camera-id", metavar="NAME", help="name in topics and cache (default: made from the source)")
-    video.add_argument("--size", type=_size, metavar="WxH", help="ask the webcam for this size")
-    video.add_argument("--fps", type=_number(1, 1000, "frames a second"), help="ask the webcam for this rate")
-    video.add_argument("--realtime", action="store_true", help="pace a file like a camera, and drop frames like one")
-    video.add_argument("--loop", action="store_true", help="start a file over at its end")
-    people = p.add_argument_group("people")
-    people.add_argument("--max-people", type=_people, default=4, metavar="N", help="1 to 8 (default 4)")
-    people.add_argument("--height", type=_number(0.5, 2.5, "metres"), metavar="M",
-                        help="true height of the people in metres; fixes the scale of everything")
-    people.add_argument("--detector", choices=DETECTORS, default=DETECTORS[0],
-                        help="mediapipe is MediaPipe's own PoseLandmarker, slower (default %(default)s)")
-    people.add_argument("--recovery", choices=RECOVERIES, default="auto", help="auto takes the best there is: landmark")
-    people.add_argument("--body", default="default", metavar="B",
-                        help="default, or smpl=FILE for your own SMPL model (through smplx: not for commercial use)")
-    people.add_argument("--smoothing", choices=tuple(LEVELS), default="default")
-    camera = p.add_argument_group("calibration")
-    given = camera.add_mutually_exclusive_group()
+def _threads(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more threads, got {text!r}")
+    return int(text)
+
+
+def _video_in(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    inputs = "webcam index or device, rtsp://, http://, video file, folder of images, demo, demo:two"
+    add("--source", required=True, metavar="S", help=inputs)
+    add("--camera-id", metavar="NAME", help="name in topics and cache (default: made from the source)")
+    add("--size", type=_size, metavar="WxH", help="ask the webcam for this size")
+    rate = _number(1, 1000, "frames a second")
+    add("--fps", type=rate, help="ask the webcam for this rate, or play a folder of images at it")
+    add("--realtime", action="store_true", help="pace a file like a camera, and drop frames like one")
+    add("--loop", action="store_true", help="start a file over at its end")
+
+
+def _people_in_view(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--max-people", type=_people, default=4, metavar="N", help="1 to 8 (default 4)")
+    height = "true height of the people in metres; fixes the scale of everything"
+    add("--height", type=_number(0.5, 2.5, "metres"), metavar="M", help=height)
+    detector = "mediapipe is MediaPipe's own PoseLandmarker, slower (default %(default)s)"
+    add("--detector", choices=DETECTORS, default=DETECTORS[0], help=detector)
+    add("--recovery", choices=RECOVERIES, default="auto", help="auto takes the best there is: landmark")
+    body = "default, or smpl=FILE for your own SMPL model (through smplx: not for commercial use)"
+    add("--body", default="default", metavar="B", help=body)
+    smoothing = "steadier and later, or livelier (default %(default)s)"
+    add("--smoothing", choices=tuple(LEVELS), default="default", help=smoothing)
+
+
+def _calibration(group: argparse._ArgumentGroup) -> None:
+    given = group.add_mutually_exclusive_group()
     given.add_argument("--calibration", type=Path, metavar="FILE", help="OpenCV FileStorage or ROS camera_info")
     given.add_argument("--focal", type=_number(1, 1e6, "pixels"), metavar="PX", help="focal length in pixels")
     given.add_argument("--fov", type=_number(1, 179, "degrees"), metavar="DEG", help="horizontal field of view")
-    camera.add_argument("--calibration-dir", type=Path, metavar="DIR",
-                        help="where calibrations are kept (default: calibration_cache/store, and none for files)")
-    camera.add_argument("--no-cache", action="store_true", help="neither use nor keep a cached calibration")
-    out = p.add_argument_group("out")
-    out.add_argument("--bind", default=DEFAULT_BIND, metavar="ADDR", help="ZeroMQ address (default %(default)s)")
-    out.add_argument("--curve-keys", type=Path, metavar="DIR", help="only clients with a key of this folder may listen")
-    out.add_argument("--overlay", type=Path, metavar="MP4", help="write a video with skeletons, horizon and floor")
-    out.add_argument("--view", action="store_true", help="show that in a window")
-    out.add_argument("--print", action="store_true", help="print the poses, twice a second")
-    out.add_argument("--record", type=Path, metavar="NPZ", help="keep every published pose")
-    machine = p.add_argument_group("machine")
-    machine.add_argument("--device", default="cpu", help="device of the networks (default %(default)s)")
-    machine.add_argument("--backend", default="auto", help="auto, openvino or onnxruntime")
-    machine.add_argument("--threads", type=int, metavar="N", help="threads of the networks (default: half the cores)")
-    machine.add_argument("-v", "--verbose", action="count", default=0, help="say more")
+    folder = "where calibrations are kept (default: calibration_cache/store, and none for files)"
+    group.add_argument("--calibration-dir", type=Path, metavar="DIR", help=folder)
+    group.add_argument("--no-cache", action="store_true", help="neither use nor keep a cached calibration")
+
+
+def _out(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--bind", default=DEFAULT_BIND, metavar="ADDR", help="ZeroMQ address (default %(default)s)")
+    add("--curve-keys", type=Path, metavar="DIR", help="only clients with a key of this folder may listen")
+    add("--overlay", type=Path, metavar="MP4", help="write a video with skeletons, horizon and floor")
+    add("--view", action="store_true", help="show that in a window")
+    add("--print", action="store_true", help="print the poses, twice a second")
+    add("--record", type=Path, metavar="NPZ", help="keep every published pose")
+
+
+def _machine(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--device", default="cpu", help="device of the networks (default %(default)s)")
+    add("--backend", choices=BACKENDS, default="auto", help="what runs the networks (default %(default)s)")
+    add("--threads", type=_threads, metavar="N", help="of the networks (default: one a physical core)")
+    add("-v", "--verbose", action="count", default=0, help="say more")
+
+
+_GROUPS = {
+    "video in": _video_in,
+    "people": _people_in_view,
+    "calibration": _calibration,
+    "out": _out,
+    "machine": _machine,
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The argument parser; every option says its unit and default."""
+    p = _Parser(
+        prog="run_stream.py",
+        description="Live world-space human motion capture from one camera.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for title, add_options in _GROUPS.items():
+        add_options(p.add_argument_group(title))
     return p
