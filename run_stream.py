@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import threading
@@ -19,13 +20,14 @@ from pipeline.calibration import ESTIMATOR, Calibrator
 from pipeline.console import StatusLine, configure_logging
 from pipeline.detector import MediaPipeDetector, PersonDetector
 from pipeline.options import parser
-from pipeline.overlay import OverlayWriter, Viewer
+from pipeline.overlay import FPS_RANGE, OverlayWriter, Viewer
 from pipeline.publisher import Publisher
 from pipeline.recorder import Recorder
 from pipeline.recovery import LandmarkRecovery
 from pipeline.sinks import OverlaySink, PrintSink, PublishSink, RecordSink, ViewSink
 from pipeline.smoothing import PoseSmoother
-from pipeline.source import Source, open_source, sanitize_camera_id
+from pipeline.source import Source, SourceState, open_source, sanitize_camera_id
+from pipeline.source_spec import slug
 from pipeline.stream import Detector, Sink, Stream
 from pipeline.types import CameraCalibration
 
@@ -75,7 +77,8 @@ def open_sinks(options: argparse.Namespace, source: Source, stop: threading.Even
     if options.record:
         sinks.append(RecordSink(stack.enter_context(Recorder(options.record))))
     if options.overlay:
-        writer = OverlayWriter(options.overlay, source.fps or 30.0, source.size_wh)
+        fps = min(max(source.fps or 30.0, FPS_RANGE[0]), FPS_RANGE[1])
+        writer = OverlayWriter(options.overlay, fps, source.size_wh)
         sinks.append(stack.enter_context(closing(OverlaySink(writer, lossless=not source.live))))
     if options.view:
         sinks.append(stack.enter_context(closing(ViewSink(Viewer(f"{source.camera_id} (q quits)"), stop))))
@@ -85,7 +88,7 @@ def open_sinks(options: argparse.Namespace, source: Source, stop: threading.Even
 def run(options: argparse.Namespace, stop: threading.Event) -> None:
     """Opens everything, runs until the source ends or `stop` is set, closes everything."""
     with ExitStack() as stack:
-        camera_id = options.camera_id or sanitize_camera_id(options.source)
+        camera_id = slug(options.camera_id) if options.camera_id else sanitize_camera_id(options.source)
         body = open_body(options.body)
         publisher = Publisher(camera_id, options.bind, options.curve_keys)
         publish = stack.enter_context(closing(PublishSink(publisher)))
@@ -95,11 +98,21 @@ def run(options: argparse.Namespace, stop: threading.Event) -> None:
                         realtime=options.realtime, loop=options.loop)
         )  # fmt: skip
         stream = open_stream(options, source, detector, body)
+        # Until here a signal ends the program at once, even inside a driver; from here there is something to lose
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stop.set())
         sinks = [publish, *open_sinks(options, source, stop, stack)]
         line = stack.enter_context(StatusLine())
         sinks.append(lambda frame, result: line.update(result, state=str(source.state)))
+
+        def idle(source: Source) -> None:
+            publish.idle(source)
+            if line.live and source.state in (SourceState.STALE, SourceState.RECONNECTING):
+                line.message(f"{source.state} · waiting for {source.camera_id}")
+
         log.info("%s: %dx%d, poses on %s", source.camera_id, *source.size_wh, publisher.address)
-        stream.run(source, sinks, stop, publish.idle)
+        stream.run(source, sinks, stop, idle)
+        log.info("%s: %s after %d frames", source.camera_id, "stopped" if stop.is_set() else "ended", publish.frames)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -107,10 +120,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     configure_logging(options.verbose)
     stop = threading.Event()
-    for name in ("SIGINT", "SIGTERM"):
-        signal.signal(getattr(signal, name), lambda *_: stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         run(options, stop)
+    except BrokenPipeError:
+        # whoever read our output is gone; without this Python complains again when it flushes at the exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError, ImportError) as error:
         log.debug("Where it failed:", exc_info=True)
         sys.stderr.write(f"run_stream.py: {error}\n")

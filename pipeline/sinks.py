@@ -9,6 +9,8 @@ import threading
 import time
 from typing import TextIO
 
+import cv2
+
 from pipeline.drawing import draw
 from pipeline.limited_log import LimitedLog
 from pipeline.messages import pose_message, topic
@@ -34,6 +36,7 @@ class OverlaySink:
     def __init__(self, writer: OverlayWriter, lossless: bool) -> None:
         self._writer = writer
         self._lossless = lossless
+        self._limited = LimitedLog(log)
         self._queue: queue.Queue[tuple[Frame, FrameResult, float | None] | None] = queue.Queue(maxsize=3)
         self._thread = threading.Thread(target=self._work, name="overlay", daemon=True)
         self._thread.start()
@@ -49,7 +52,11 @@ class OverlaySink:
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
             frame, result, age_ms = item
-            self._writer.write(draw(frame.image, result, age_ms=age_ms), frame.t_capture_ns)
+            try:
+                self._writer.write(draw(frame.image, result, age_ms=age_ms), frame.t_capture_ns)
+            except (ValueError, ArithmeticError, OSError, cv2.error) as error:
+                # a thread that ended here would leave the stream waiting for room in the queue for ever
+                self._limited.warning("Frame %d is not in the overlay: %s", frame.index, error)
 
     def close(self) -> None:
         """Draws what was handed over and finishes the file."""
@@ -92,6 +99,7 @@ class PrintSink:
         message = pose_message(result, time.monotonic_ns(), now_wall_ns)
         for line in describe(topic("pose", result.camera_id), message, now_wall_ns):
             self._stream.write(line + "\n")
+        self._stream.flush()
 
 
 class RecordSink:
@@ -110,13 +118,13 @@ class RecordSink:
 
 
 class PublishSink:
-    """Publishes poses as they come and the status once a second, frames or not."""
+    """Publishes poses as they come and the status once a second, frames or not; `frames` counts them."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
         self._next_s = 0.0
         self._since_s = time.monotonic()
-        self._frames = self._frames_before = 0
+        self.frames = self._frames_before = 0
         self._people = self._dropped = 0
         self._age_ms: float | None = None
 
@@ -124,7 +132,7 @@ class PublishSink:
         """Publishes one frame."""
         self._publisher.publish(result)
         self._age_ms = (time.monotonic_ns() - result.t_grab_ns) / 1e6
-        self._frames += 1
+        self.frames += 1
         self._people, self._dropped = len(result.people), result.dropped
 
     def idle(self, source: Source) -> None:
@@ -132,8 +140,8 @@ class PublishSink:
         now = time.monotonic()
         if now < self._next_s:
             return
-        fps = (self._frames - self._frames_before) / max(now - self._since_s, 1e-3)
-        self._next_s, self._since_s, self._frames_before = now + STATUS_EVERY_S, now, self._frames
+        fps = (self.frames - self._frames_before) / max(now - self._since_s, 1e-3)
+        self._next_s, self._since_s, self._frames_before = now + STATUS_EVERY_S, now, self.frames
         self._send(_STATES[source.state], fps, str(source.state))
 
     def close(self) -> None:
@@ -143,7 +151,7 @@ class PublishSink:
 
     def _send(self, state: str, fps: float, detail: str) -> None:
         self._publisher.publish_status(
-            state, fps=fps, people=self._people, frames=self._frames, dropped=self._dropped,
+            state, fps=fps, people=self._people, frames=self.frames, dropped=self._dropped,
             pose_age_ms=self._age_ms, detail=detail,
         )  # fmt: skip
 

@@ -84,8 +84,8 @@ class Stream:
         """One frame through detection, calibration, recovery, orientation correction and smoothing."""
         clock, t_s = self.clock, frame.t_capture_ns / 1e9
         if self._calibrator is None or frame.size_wh != self._size_wh:
-            self._size_wh = frame.size_wh
             self._calibrator = self._calibrator_for(frame.camera_id, frame.size_wh)
+            self._size_wh = frame.size_wh
         detections = self._detector(frame, clock)
         with clock.stage("calibration"):
             calibration = self._calibrator.update(t_s, detections)
