@@ -32,6 +32,8 @@ _REGION_SCALE = 1.25
 #: Windows of a sweep: side in shorter sides of the picture, and how far they hang over its left and right edge, in
 #: sides. Somebody at the edge is found in a window that has him in its middle.
 _TILES = ((1.0, 0.0), (0.6, 0.35))
+#: Along one side of a picture, however long and thin it is.
+_MAX_TILES = 12
 #: Bilinear sampling sees two pixels a step: where the detector takes longer ones, the image is averaged first.
 _MAX_STEP = 12.0
 
@@ -246,7 +248,7 @@ def _shrunk(image: Image, window_px: float) -> tuple[Image, float]:
 def _steps(length: int, side: float, overhang: float) -> list[float]:
     """Centres of windows of `side` pixels over `length` pixels and `overhang` more at either end, half a side apart."""
     room = length - side + 2 * overhang
-    count = max(1, math.ceil(room / (side / 2)) + 1) if room > 0.05 * side else 1
+    count = min(max(1, math.ceil(room / (side / 2)) + 1) if room > 0.05 * side else 1, _MAX_TILES)
     if count == 1:
         return [length / 2]
     return [side / 2 - overhang + room * i / (count - 1) for i in range(count)]

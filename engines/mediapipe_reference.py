@@ -22,13 +22,19 @@ class MediaPipeReference:
 
     num_poses  people at most, 1 or more
     mode       "image": every picture for itself. "video": regions carried on from picture to picture, and with one
-               pose MediaPipe's own One-Euro smoothing (with more it does not smooth)
+               pose MediaPipe's own One-Euro smoothing (with more it does not smooth, and prefers a detection's
+               region to one carried on)
+    threshold  of the person detector
 
     Raises ModelError when the models are not there, ValueError for another mode or number.
     """
 
     def __init__(
-        self, num_poses: int = 1, mode: Literal["video", "image"] = "video", store: str | Path | None = None
+        self,
+        num_poses: int = 1,
+        mode: Literal["video", "image"] = "video",
+        store: str | Path | None = None,
+        threshold: float = 0.5,
     ) -> None:
         if mode not in ("video", "image") or num_poses < 1:
             raise ValueError(
@@ -45,6 +51,7 @@ class MediaPipeReference:
                 base_options=BaseOptions(model_asset_buffer=bundle.read_bytes()),
                 running_mode=running_mode,
                 num_poses=num_poses,
+                min_pose_detection_confidence=threshold,
             )
         )
         # MediaPipe's own __del__ comes too late when the interpreter ends

@@ -29,7 +29,7 @@ MANIFEST = "manifest.json"
 DETECTOR_ONNX, LANDMARKS_ONNX = "pose_detector.onnx", "pose_landmarks.onnx"
 TASK_BUNDLE = "pose_landmarker.task"
 #: Raise it when `engines.tflite` or `compose_bundle` writes something else: older stores are then made anew.
-CONVERTER = "whmr-tflite-1"
+CONVERTER = "whmr-tflite-2"
 WHEEL_REQUIREMENT = "mediapipe==0.10.21"
 WHEEL_SHA256 = "05dc4a9e593655a79558d05d6227d31018c2537a4bd3362b51e230cf22aecfe3"
 WHEEL_TAGS = ("--python-version", "3.11", "--platform", "manylinux_2_28_x86_64", "--only-binary=:all:")

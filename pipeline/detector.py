@@ -41,6 +41,12 @@ _CONFIRM = 3
 _SEARCH = 1.5
 #: A sighting farther from where a track is expected, in body sizes, is not his.
 _JUMP = 0.5
+#: A region follows the landmarks by a fifth of a small change and the whole of a change of this much: sides of the
+#: region, logarithm of its size, radians. The network answers a slightly other region with slightly other landmarks,
+#: which give a slightly other region: left alone, that swings.
+_STEADY, _STEADY_SHIFT, _STEADY_GROWTH, _STEADY_TURN_RAD = 0.2, 0.05, 0.1, 0.15
+#: How much of the expected movement a region is moved by, and in sides of it, how far at most.
+_LEAD, _MAX_LEAD = 0.7, 0.15
 _BOX_MARGIN = 0.08
 
 
@@ -153,11 +159,26 @@ class PersonDetector(Generic[R]):
     def _follow(self, image: Image, t_ns: int, found: Sequence[tuple[R, float]]) -> list[Sighting]:
         """Sightings of everybody followed and of a few candidates, in one batch."""
         tracks = list(self._tracker.active)
-        regions: list[R] = [t.sighting.region for t in tracks]
+        regions = [self._ahead(t, t_ns) for t in tracks]
         fresh = [*self._probe(t_ns), *_apart([region for region, _ in found], regions)[:_CANDIDATES]]
         results = self._network.landmarks(image, [*regions, *fresh])
         owners: list[Track | None] = [*tracks, *([None] * len(fresh))]
-        return [Sighting(marks, region, owner) for (marks, region), owner in zip(results, owners, strict=True)]
+        used = [*regions, *fresh]
+        return [Sighting(m, r, u, owner) for (m, r), u, owner in zip(results, used, owners, strict=True)]
+
+    def _ahead(self, track: Track, t_ns: int) -> R:
+        """The region to look for a track in: steady while the person stands, moved on while he goes."""
+        used: RegionLike = track.sighting.used
+        new: RegionLike = track.sighting.region
+        shift = np.subtract(new.center_px, used.center_px)
+        growth = math.log(new.size_px / used.size_px)
+        turn = math.remainder(new.angle_rad - used.angle_rad, math.tau)
+        center = used.center_px + _followed(float(np.hypot(*shift)) / used.size_px, _STEADY_SHIFT) * shift
+        size = used.size_px * math.exp(_followed(abs(growth), _STEADY_GROWTH) * growth)
+        lead = _LEAD * (track.motion.center(t_ns) - track.sighting.center)
+        center = center + lead / max(float(np.hypot(*lead)) / (_MAX_LEAD * size), 1.0)
+        angle = used.angle_rad + _followed(abs(turn), _STEADY_TURN_RAD) * turn
+        return self._network.window((float(center[0]), float(center[1])), size, angle)
 
     def _search(self, image: Image, found: Sequence[tuple[R, float]], limit: int) -> list[Sighting]:
         """Sightings of people who passed the landmark network twice, the second time in a region of its own making.
@@ -172,8 +193,8 @@ class PersonDetector(Generic[R]):
                 break
             left = [region for region in left if region not in tried]
             hopeful = [region for marks, region in self._network.landmarks(image, tried) if marks.score >= HOPEFUL]
-            results = self._network.landmarks(image, hopeful)
-            kept += [Sighting(marks, region) for marks, region in results if marks.score >= ACCEPT]
+            results = zip(self._network.landmarks(image, hopeful), hopeful, strict=True)
+            kept += [Sighting(marks, region, used) for (marks, region), used in results if marks.score >= ACCEPT]
         return kept
 
 
@@ -191,7 +212,7 @@ class MediaPipeDetector:
         """The people in `frame`, by id. Times its one stage, "landmarks", on `clock`."""
         t_ns = frame.t_capture_ns
         with clock.stage("landmarks"):
-            sightings = [Sighting(marks, None) for marks in self._landmarker(frame.image, t_ns / 1e6)]
+            sightings = [Sighting(marks) for marks in self._landmarker(frame.image, t_ns / 1e6)]
             tracks = self._tracker.active
             cost = np.array([[t.motion.distance(t_ns, s.center) for s in sightings] for t in tracks])
             for i, j in zip(*linear_sum_assignment(cost.reshape(len(tracks), len(sightings))), strict=True):
@@ -210,6 +231,11 @@ def detections(tracks: Sequence[Track]) -> tuple[Detection, ...]:
         margin = _BOX_MARGIN * (high - low).max()
         found.append(Detection(np.concatenate([low - margin, high + margin]), marks.score, track.id, marks))
     return tuple(found)
+
+
+def _followed(change: float, whole: float) -> float:
+    """The part of a change that a region follows."""
+    return min(max(change / whole, _STEADY), 1.0)
 
 
 def _expected(track: Track, t_ns: int) -> tuple[float, float]:

@@ -22,6 +22,8 @@ from pipeline.types import Landmarks
 #: A person is taken up at this score, and given up when it stays below it for some frames or falls far below it.
 ACCEPT, SURELY_LOST, DOUBTFUL_FRAMES = 0.5, 0.2, 4
 CLEAR = 0.8
+#: Who appears while others are followed must be seen this well, every time until he is confirmed.
+ACCEPT_RUNNING = 0.65
 #: A candidate below ACCEPT gets another look from a better region if it is not hopeless.
 HOPEFUL = 0.2
 #: Mean distance of the body's landmarks in body sizes under which two are the same person.
@@ -29,7 +31,7 @@ SAME_BODY = 0.09
 #: The same of a single landmark.
 SAME_LIMB = 0.06
 #: Who stands in front of or behind somebody else must be seen this well to be taken up as one more person.
-ACCEPT_OVERLAPPING = 0.7
+ACCEPT_OVERLAPPING = 0.8
 #: Seconds for which a lost person is looked for, and for which he is known again if he turns up by himself: then
 #: the colours must be alike, too.
 SEARCH_S, REUNION_S = 1.2, 2.5
@@ -40,10 +42,15 @@ _BODY = slice(11, 29)
 
 @dataclass(eq=False)
 class Sighting:
-    """Landmarks of somebody in this frame; `track` is whose region it came from, None for a candidate."""
+    """Landmarks of somebody in this frame.
+
+    `region` is where to look for him next and `used` where he was looked for; `track` is whose region that was, None
+    for a candidate.
+    """
 
     landmarks: Landmarks
-    region: Any
+    region: Any = None
+    used: Any = None
     track: Track | None = None
 
     def __post_init__(self) -> None:
@@ -61,7 +68,6 @@ class Track:
     sighting: Sighting
     clear: Sighting
     motion: Motion
-    born_ns: int
     id: int = 0
     passes: int = 0
     doubts: int = 0
@@ -95,6 +101,7 @@ class Tracker:
 
         A candidate is confirmed, and gets its id, after it was seen well `confirm` times running.
         """
+        self.lost = [t for t in self.lost if t_ns - t.lost_ns <= REUNION_S * 1e9]
         self._meet()
         own = self._keep(t_ns, [s for s in sightings if s.track is not None])
         fresh = self._fresh(own, [s for s in sightings if s.track is None])
@@ -102,14 +109,13 @@ class Tracker:
         for track in [t for t in self.active if id(t) not in kept]:
             self._lose(track, t_ns)
         for sighting in fresh[: max(0, self.max_people - len(self.active))]:
-            sighting.track = Track(sighting, sighting, Motion(t_ns, sighting.center, sighting.size), t_ns)
+            sighting.track = Track(sighting, sighting, Motion(t_ns, sighting.center, sighting.size))
             self.active.append(sighting.track)
         self._reunite(t_ns, image)
         for track in self.active:
             self._confirm(track, confirm)
         self._part(t_ns, image)
         self._remember(t_ns, image)
-        self.lost = [t for t in self.lost if t_ns - t.lost_ns <= REUNION_S * 1e9]
 
     def forget(self) -> None:
         """Ends all tracks, as after a gap; their ids stay used."""
@@ -158,7 +164,7 @@ class Tracker:
         hopeful = [s for s in candidates if s.landmarks.score >= HOPEFUL]
         for s in sorted(hopeful, key=lambda s: -s.landmarks.score):
             others = [*own, *fresh]
-            covered = any(_covered(s, o) > 0.7 for o in others)
+            covered = any(_covered(s, o) > 0.5 for o in others)
             if not is_double(s, others) and not (covered and s.landmarks.score < ACCEPT_OVERLAPPING):
                 fresh.append(s)
         return sorted(fresh, key=lambda s: -s.landmarks.score * s.size)
@@ -183,24 +189,31 @@ class Tracker:
             track.motion.update(t_ns, new.sighting.center, new.sighting.size, blurred=False)
 
     def _strangeness(self, t_ns: int, image: NDArray[np.uint8], track: Track, s: Sighting) -> float:
-        """How unlike the lost track a candidate is: 1 and more is somebody else."""
-        motions = [track.motion]
+        """How unlike the lost track a candidate is: 1 and more is somebody else.
+
+        After a crossing he may be the other one, whose region this track took with it; `_part` puts that right.
+        """
+        persons = [(track.motion, track.look)]
         for c in self._crossings:
             if track in c.tracks:
-                motions += c.motions
-        gone_s = (t_ns - track.lost_ns) / 1e9
-        place = min(m.distance(t_ns, s.center) for m in motions) / min(0.4 + 0.6 * gone_s, 1.0)
-        growth = abs(np.log(s.size / track.motion.size)) / 0.6
-        look = look_distance(track.look, look_at(image, s.landmarks))
-        if gone_s > SEARCH_S:
-            look = np.inf if look is None else 1.5 * look
-        return float(min(max(place, growth, look or 0.0), 1e3) + 1e-3 * place)
+                persons += zip(c.motions, c.looks, strict=True)
+        gone_s, now = (t_ns - track.lost_ns) / 1e9, look_at(image, s.landmarks)
+        costs = []
+        for motion, past in persons:
+            place = motion.distance(t_ns, s.center) / min(0.4 + 0.6 * gone_s, 1.0)
+            look = look_distance(past, now)
+            if gone_s > SEARCH_S:
+                look = np.inf if look is None else 1.5 * look
+            growth = abs(np.log(s.size / motion.size)) / 0.6
+            costs.append(min(max(place, growth, look or 0.0), 1e3) + 1e-3 * place)
+        return float(min(costs))
 
     def _confirm(self, track: Track, confirm: int) -> None:
         if track.sighting.landmarks.score >= CLEAR:
             track.clear = track.sighting
         if not track.id:
-            track.passes = track.passes + 1 if track.sighting.landmarks.score >= ACCEPT else 0
+            enough = ACCEPT if confirm == 1 else ACCEPT_RUNNING
+            track.passes = track.passes + 1 if track.sighting.landmarks.score >= enough else 0
             if track.passes >= confirm:
                 track.id, self._next_id = self._next_id, self._next_id + 1
 
@@ -238,7 +251,8 @@ class Tracker:
     def _remember(self, t_ns: int, image: NDArray[np.uint8]) -> None:
         """Renews what people look like, but for those who stand before one another."""
         for track in self.active:
-            if t_ns - track.look_ns >= _LOOK_EVERY_NS and not self._is_crossing(track):
+            due = track.look is None or t_ns - track.look_ns >= _LOOK_EVERY_NS
+            if due and not self._is_crossing(track):
                 seen = look_at(image, track.sighting.landmarks)
                 if seen is not None:
                     track.look = seen if track.look is None else 0.8 * track.look + 0.2 * seen
