@@ -246,7 +246,6 @@ class Tracker:
                 if exchanged(t_ns, c, image):
                     a.id, b.id = b.id, a.id
                     a.look, b.look = b.look, a.look
-                    a.born_ns, b.born_ns = b.born_ns, a.born_ns
 
     def _remember(self, t_ns: int, image: NDArray[np.uint8]) -> None:
         """Renews what people look like, but for those who stand before one another."""
