@@ -68,27 +68,20 @@ class AnnyBody:
         model = anny.Anny(skinning_method="lbs")
         return cls(model, model.faces.numpy(), tuple(model.bone_labels))
 
-    def coefficients(self, phenotypes: Mapping[str, Array | float]) -> Any:
-        """Anny's blend shape coefficients (S, K) of phenotypes, each value (S,) or a number, 0..1."""
+    def rest(self, phenotypes: Mapping[str, Array | float]) -> Iterator[tuple[Array, Bones]]:
+        """Rest vertices (V, 3) and bone heads in the body's axes, phenotype by phenotype.
+
+        Each phenotype value is (S,) or a number, 0..1, 0.5 where none is given. Raises ValueError for unknown names.
+        """
         import torch
 
-        kwargs = {k: torch.as_tensor(np.atleast_1d(v), dtype=self.model.dtype) for k, v in phenotypes.items()}
-        unknown = set(kwargs) - set(self.model.phenotype_labels)
+        unknown = set(phenotypes) - set(self.model.phenotype_labels)
         if unknown:
             raise ValueError(f"Anny knows the phenotypes {self.model.phenotype_labels}, got {sorted(unknown)}.")
-        rows = [kwargs.get(k, torch.tensor([0.5], dtype=self.model.dtype)) for k in self.model.phenotype_labels]
-        n = max(len(r) for r in rows)
-        table = torch.stack([r.expand(n) for r in rows], dim=1)
-        empty = torch.zeros(n, 0, dtype=self.model.dtype)
-        return self.model._get_phenotype_blendshape_coefficients(table, empty, empty)
-
-    def rest(self, phenotypes: Mapping[str, Array | float]) -> Iterator[tuple[Array, Bones]]:
-        """Rest vertices (V, 3) and bone heads in the body's axes, phenotype by phenotype."""
-        import torch
-
-        for row in self.coefficients(phenotypes):
+        columns = np.broadcast_arrays(np.zeros(1), *phenotypes.values())[1:]
+        for row in zip(*columns, strict=True) if columns else [()]:
             with torch.no_grad():
-                out = self.model.get_rest_model(row[None])
+                out = self.model(phenotype_kwargs=dict(zip(phenotypes, map(float, row), strict=True)))
             heads = out["rest_bone_heads"][0].numpy() @ R_BODY_ANNY.T
             yield out["rest_vertices"][0].numpy() @ R_BODY_ANNY.T, dict(zip(self.bones, heads, strict=True))
 
