@@ -29,7 +29,7 @@ def relative(joints: Array) -> Array:
 
 def mpjpe_mm(joints: Array, truth: Array) -> float:
     """Mean per joint position error, root-relative (Ionescu et al., Human3.6M, PAMI 2014), millimetres."""
-    return _mean(np.linalg.norm(relative(joints) - relative(truth), axis=-1)) * 1e3
+    return mean(np.linalg.norm(relative(joints) - relative(truth), axis=-1)) * 1e3
 
 
 def pa_mpjpe_mm(joints: Array, truth: Array) -> float:
@@ -43,7 +43,7 @@ def pa_mpjpe_mm(joints: Array, truth: Array) -> float:
         sign = np.array([1.0, 1.0, np.sign(np.linalg.det(U @ Vt))])
         scale = (S * sign).sum() / (a**2).sum()
         errors.append(np.linalg.norm(scale * a @ (U * sign) @ Vt - b, axis=-1).mean())
-    return _mean(np.array(errors)) * 1e3
+    return mean(np.array(errors)) * 1e3
 
 
 def root_error(joints: Array, truth: Array) -> tuple[float, float]:
@@ -76,25 +76,25 @@ def pitch_bias_deg(joints_world: Array, truth_world: Array) -> float:
         return np.arctan2((trunk * forward).sum(-1), trunk[:, 1])
 
     difference = lean(joints_world) - lean(truth_world)
-    return float(np.degrees(_mean((difference + np.pi) % (2 * np.pi) - np.pi)))
+    return float(np.degrees(mean((difference + np.pi) % (2 * np.pi) - np.pi)))
 
 
 def jitter(joints: Array, fps: float) -> float:
     """Mean third derivative of the joints' positions, 10 m/s^3 (Yi et al., TransPose, 2021; GVHMR, 2024)."""
-    return _mean(np.linalg.norm(np.diff(joints, 3, axis=0), axis=-1)) * fps**3 / 10
+    return mean(np.linalg.norm(np.diff(joints, 3, axis=0), axis=-1)) * fps**3 / 10
 
 
 def acceleration_error(joints: Array, truth: Array, fps: float) -> float:
     """Mean difference of the joints' root-relative accelerations, m/s^2 (Kanazawa et al., HMMR, 2019)."""
     a, b = np.diff(relative(joints), 2, axis=0), np.diff(relative(truth), 2, axis=0)
-    return _mean(np.linalg.norm(a - b, axis=-1)) * fps**2
+    return mean(np.linalg.norm(a - b, axis=-1)) * fps**2
 
 
 def foot_slide_mm(joints_world: Array, truth: Array) -> float:
     """How far an ankle moves a frame while the true one moves less than 1 cm, millimetres (as in GVHMR, 2024)."""
     mine = np.linalg.norm(np.diff(joints_world[:, _ANKLES], axis=0), axis=-1)
     true = np.linalg.norm(np.diff(truth[:, _ANKLES], axis=0), axis=-1)
-    return _mean(np.where(true < 0.01, mine, np.nan)) * 1e3
+    return mean(np.where(true < 0.01, mine, np.nan)) * 1e3
 
 
 def lag_frames(joints: Array, truth: Array, most: int = 8) -> float:
@@ -109,7 +109,7 @@ def lag_frames(joints: Array, truth: Array, most: int = 8) -> float:
             continue
         fastest = float(b[known].std())
         a, b = np.where(known, a - a[known].mean(), 0.0), np.where(known, b - b[known].mean(), 0.0)
-        shifts = np.arange(-most, most + 1)
+        shifts = list(range(-most, most + 1))
         match = [float((a[max(0, k) : len(a) + min(0, k)] * b[max(0, -k) : len(b) - max(0, k)]).sum()) for k in shifts]
         at = int(np.argmax(match))
         best = float(shifts[at])
@@ -119,6 +119,7 @@ def lag_frames(joints: Array, truth: Array, most: int = 8) -> float:
     return best
 
 
-def _mean(values: Array) -> float:
+def mean(values: Array) -> float:
+    """Mean of the finite ones; nan where there are none."""
     known = values[np.isfinite(values)]
     return float(known.mean()) if known.size else float("nan")

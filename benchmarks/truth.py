@@ -1,8 +1,8 @@
 """The truth of a clip, in the stream's own frames (`pipeline.frames`).
 
 A clip is a folder: video.mp4, camera.json (K, dist, up_in_camera or R_world_to_cam and t_world_to_cam_m, in a world of
-metres with z up) and joints*.npz, one a person (joints (T, N, 3) in that world, names, conf). The stream's world is y up
-with the camera's heading and its origin on the floor under the camera; the camera ties the two.
+metres with z up) and joints*.npz, one a person (joints (T, N, 3) in that world, names, conf). The stream's world is y
+up with the camera's heading and its origin on the floor under the camera; the camera ties the two.
 """
 
 from __future__ import annotations

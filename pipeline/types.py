@@ -82,9 +82,7 @@ class Frame:
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
-            raise ValueError(
-                f"Frame.image: expected (H, W, 3) uint8 RGB, got {self.image.shape} {self.image.dtype}."
-            )
+            raise ValueError(f"Frame.image: expected (H, W, 3) uint8 RGB, got {self.image.shape} {self.image.dtype}.")
 
     @property
     def size_wh(self) -> tuple[int, int]:

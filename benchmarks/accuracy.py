@@ -1,0 +1,254 @@
+"""How right it is, on clips whose truth is known, beside raw MediaPipe on the same frames in the same run.
+
+    python -m benchmarks.accuracy CLIP... [--json] [--plot DIR] [--seconds S]
+
+Each clip is calibrated from scratch. Baseline (`raw_`): MediaPipe's metric landmarks as they are, no smoothing, the
+camera taken to be level, its focal length the picture's diagonal. Definitions: `benchmarks.metrics`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import metrics
+from benchmarks.truth import SCORED, SCORED_JOINTS, ClipTruth, PersonTruth, read_clip
+from engines.blazepose import BlazePose
+from pipeline.body import BodyModel
+from pipeline.calibration import Calibrator
+from pipeline.clock import StageClock
+from pipeline.detector import PersonDetector
+from pipeline.frames import R_WORLD_LEVEL_CAMERA, Array, project
+from pipeline.recovery import LandmarkRecovery
+from pipeline.smoothing import PoseSmoother
+from pipeline.source import open_source
+from pipeline.stream import Stream
+from pipeline.types import LANDMARK, CameraCalibration, Detection, Frame, FrameResult
+
+#: Users wait for the calibration: how good it is after so many seconds of video.
+AFTER_S = (1, 5, 20)
+#: A person whose pelvis is farther from the true one, in picture widths, is somebody else.
+NEAR = 0.08
+
+_LANDMARKS = np.array([LANDMARK[name] for name in SCORED])
+
+
+@dataclass(eq=False)
+class Run:
+    """What the stream said of a clip, frame by frame."""
+
+    fps: float = 30.0
+    results: list[FrameResult] = field(default_factory=list)
+    detections: list[tuple[Detection, ...]] = field(default_factory=list)
+
+
+def run_clip(video: Path, blazepose: BlazePose, smoothing: str = "default", seconds: float = np.inf) -> Run:
+    """The whole stream over a file, without the socket."""
+    body = BodyModel.load()
+    recovery = LandmarkRecovery(body)
+    detector = PersonDetector(blazepose)
+    run = Run()
+
+    def detect(frame: Frame, clock: StageClock) -> tuple[Detection, ...]:
+        found = detector(frame, clock)
+        run.detections.append(found)
+        return found
+
+    stream = Stream(
+        detect,
+        lambda camera, size: Calibrator(camera, size, None, recovery.metric_scale),
+        recovery,
+        PoseSmoother(body, smoothing),
+    )
+    with open_source(str(video)) as source:
+        run.fps = source.fps
+        for frame in source.frames():
+            if frame.t_capture_ns > seconds * 1e9:
+                break
+            run.results.append(stream.process(frame))
+    return run
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """One true person and what was said of them; joints (T, 12, 3), nan in frames where they were not found.
+
+    camera, world  ours
+    raw            MediaPipe's metric landmarks in camera axes
+    truth          in the camera; truth_world in the gravity-aligned world with the camera's heading
+    ids            (T,) track id, -1 where not found
+    """
+
+    camera: Array
+    world: Array
+    raw: Array
+    truth: Array
+    truth_world: Array
+    ids: Array
+
+
+def match(run: Run, clip: ClipTruth, person: PersonTruth) -> Match:
+    """Finds the true person among those published, by place in the picture."""
+    assert clip.K is not None
+    assert clip.R_world_camera is not None
+    n = min(len(run.results), len(person.joints_camera_m))
+    camera, world, raw = (np.full((n, len(SCORED), 3), np.nan) for _ in range(3))
+    ids = np.full(n, -1)
+    truth = person.joints_camera_m[:n]
+    where = project(metrics.root(truth), clip.K)
+    for i in range(n):
+        people = run.results[i].people
+        if not people or not np.isfinite(where[i]).all():
+            continue
+        K = run.results[i].calibration.K
+        away = [float(np.linalg.norm(project(p.camera.t_camera_root, K) - where[i])) for p in people]
+        if min(away) > NEAR * max(clip.size_wh):
+            continue
+        best = people[int(np.argmin(away))]
+        ids[i] = best.track_id
+        camera[i], world[i] = best.camera.joints_camera_m[SCORED_JOINTS], best.world.joints_world_m[SCORED_JOINTS]
+        seen = next((d for d in run.detections[i] if d.track_id == best.track_id), None)
+        if seen is not None and seen.landmarks is not None:
+            raw[i] = seen.landmarks.points_m[_LANDMARKS]
+    height = np.array([0.0, clip.camera_height_m or 0.0, 0.0])
+    return Match(camera, world, raw, truth, truth @ clip.R_world_camera.T + height, ids)
+
+
+def camera_errors(calibration: CameraCalibration, clip: ClipTruth) -> dict[str, float | None]:
+    """Focal length, gravity and height against the truth; None where there is none."""
+    out: dict[str, float | None] = {"focal_err_pct": None, "gravity_err_deg": None, "height_err_m": None}
+    if clip.K is not None:
+        out["focal_err_pct"] = float(100 * (calibration.K[0, 0] / clip.K[0, 0] - 1))
+    if clip.R_world_camera is not None:
+        out["gravity_err_deg"] = _degrees_between(calibration.up_camera, clip.R_world_camera[1])
+    if clip.camera_height_m is not None and calibration.camera_height_m is not None:
+        out["height_err_m"] = calibration.camera_height_m - clip.camera_height_m
+    out["focal_spread_pct"] = 100 * calibration.focal_spread
+    return out
+
+
+def body_errors(m: Match, fps: float, prefix: str = "") -> dict[str, float]:
+    """The motion metrics of ours, or with prefix "raw_" of MediaPipe's landmarks before a level camera."""
+    raw = prefix == "raw_"
+    camera = m.raw if raw else m.camera
+    world = m.raw @ R_WORLD_LEVEL_CAMERA.T if raw else m.world
+    root_mm, root_pct = (float("nan"), float("nan")) if raw else metrics.root_error(world, m.truth_world)
+    found = m.ids >= 0
+    known = np.isfinite(m.truth).all((1, 2))
+    ids = m.ids[found]
+    values = {
+        "mpjpe_mm": metrics.mpjpe_mm(camera, m.truth),
+        "pa_mpjpe_mm": metrics.pa_mpjpe_mm(camera, m.truth),
+        "wmpjpe_mm": metrics.mpjpe_mm(world, m.truth_world),
+        "root_err_mm": root_mm,
+        "root_err_pct": root_pct,
+        "pitch_bias_deg": metrics.pitch_bias_deg(world, m.truth_world),
+        "jitter": metrics.jitter(world, fps),
+        "acceleration_err_m_s2": metrics.acceleration_error(world, m.truth_world, fps),
+        "lag_frames": metrics.lag_frames(world, m.truth_world),
+        "foot_slide_mm": float("nan") if raw else metrics.foot_slide_mm(world, m.truth_world),
+        "found_pct": float(100 * found[known].mean()) if known.any() else float("nan"),
+        "id_switches": float(np.count_nonzero(np.diff(ids))),
+    }
+    return {prefix + name: value for name, value in values.items()}
+
+
+def measure(clip: ClipTruth, run: Run) -> dict[str, Any]:
+    """All numbers of one clip."""
+    calibrations = [r.calibration for r in run.results]
+    report: dict[str, Any] = {"clip": clip.name, **camera_errors(calibrations[-1], clip)}
+    report["status"] = str(calibrations[-1].status)
+    report["height_spread_m"] = calibrations[-1].height_spread_m
+    report["gravity_spread_deg"] = float(np.degrees(calibrations[-1].gravity_spread_rad))
+    for seconds in AFTER_S:
+        at = round(seconds * run.fps)
+        report[f"after_{seconds}s"] = camera_errors(calibrations[at], clip) if at < len(calibrations) else None
+    if clip.K is not None:
+        report["raw_focal_err_pct"] = float(100 * (np.hypot(*clip.size_wh) / clip.K[0, 0] - 1))
+    if clip.R_world_camera is not None:
+        report["raw_gravity_err_deg"] = _degrees_between(R_WORLD_LEVEL_CAMERA[1], clip.R_world_camera[1])
+    if clip.K is not None and clip.people:
+        matches = [match(run, clip, person) for person in clip.people]
+        for prefix in ("", "raw_"):
+            each = [body_errors(m, run.fps, prefix) for m in matches]
+            report.update({name: metrics.mean(np.array([e[name] for e in each])) for name in each[0]})
+    else:
+        report["found_pct"] = 100 * float(np.mean([len(r.people) > 0 for r in run.results]))
+    return {name: None if isinstance(v, float) and not np.isfinite(v) else v for name, v in report.items()}
+
+
+def _degrees_between(a: Array, b: Array) -> float:
+    return float(np.degrees(np.arccos(np.clip(a @ b, -1.0, 1.0))))
+
+
+_COLUMNS = (
+    ("focal_err_pct", "f %"), ("focal_spread_pct", "±%"), ("gravity_err_deg", "grav°"), ("height_err_m", "h m"),
+    ("mpjpe_mm", "MPJPE"), ("pa_mpjpe_mm", "PA"), ("wmpjpe_mm", "W"), ("root_err_mm", "root"),
+    ("root_err_pct", "root%"), ("pitch_bias_deg", "lean°"), ("jitter", "jitter"), ("acceleration_err_m_s2", "acc"), ("lag_frames", "lag"),
+    ("foot_slide_mm", "slide"), ("found_pct", "found"), ("id_switches", "ids"),
+)  # fmt: skip
+
+
+def table(reports: list[dict[str, Any]]) -> Iterator[str]:
+    """Two lines a clip, ours and raw, then the calibration over time."""
+    width = max(len(r["clip"]) for r in reports) + 5
+    yield " " * width + "".join(f"{title:>8}" for _, title in _COLUMNS)
+    for r in reports:
+        for prefix in ("", "raw_"):
+            name = r["clip"] if not prefix else "  raw"
+            cells = (r.get(prefix + key) for key, _ in _COLUMNS)
+            yield f"{name:<{width}}" + "".join(f"{'-' if c is None else format(c, '.1f'):>8}" for c in cells)
+    yield ""
+    for r in reports:
+        parts = []
+        for seconds in AFTER_S:
+            if (at := r[f"after_{seconds}s"]) is not None:
+                parts.append(f"after {seconds} s: " + "  ".join(
+                    f"{key.split('_')[0]} {value:+.1f}" for key, value in at.items() if value is not None))  # fmt: skip
+        yield f"{r['clip']:<{width}}" + " | ".join(parts)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prints the report; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__.splitlines()[0])
+    parser.add_argument("clips", nargs="+", type=Path, metavar="CLIP", help="a folder with video.mp4 and camera.json")
+    parser.add_argument("--seconds", type=float, default=np.inf, help="of each clip (default: all)")
+    parser.add_argument("--smoothing", default="default", help="off, low, default or high")
+    parser.add_argument("--json", action="store_true", help="one object a clip, a line each")
+    parser.add_argument("--plot", type=Path, metavar="DIR", help="write a picture a clip (needs matplotlib)")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.ERROR)
+    reports = []
+    try:
+        with closing(BlazePose.open()) as blazepose:
+            for folder in options.clips:
+                clip = read_clip(folder)
+                run = run_clip(clip.video, blazepose, options.smoothing, options.seconds)
+                report = measure(clip, run)
+                reports.append(report)
+                if options.json:
+                    sys.stdout.write(json.dumps(report) + "\n")
+                    sys.stdout.flush()
+                if options.plot:
+                    from benchmarks.accuracy_plot import plot
+
+                    plot(options.plot, clip, run)
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"benchmarks.accuracy: {error}\n")
+        return 2
+    if not options.json:
+        sys.stdout.write("\n".join(table(reports)) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
