@@ -190,22 +190,22 @@ def _degrees_between(a: Array, b: Array) -> float:
     return float(np.degrees(np.arccos(np.clip(a @ b, -1.0, 1.0))))
 
 
-_COLUMNS = (
-    ("focal_err_pct", "f %"), ("focal_spread_pct", "±%"), ("gravity_err_deg", "grav°"), ("height_err_m", "h m"),
-    ("mpjpe_mm", "MPJPE"), ("pa_mpjpe_mm", "PA"), ("wmpjpe_mm", "W"), ("root_err_mm", "root"),
-    ("root_err_pct", "root%"), ("pitch_bias_deg", "lean°"), ("jitter", "jitter"), ("acceleration_err_m_s2", "acc"), ("lag_frames", "lag"),
-    ("foot_slide_mm", "slide"), ("found_pct", "found"), ("id_switches", "ids"),
-)  # fmt: skip
+_COLUMNS = {
+    "focal_err_pct": "f %", "focal_spread_pct": "±%", "gravity_err_deg": "grav°", "height_err_m": "h m",
+    "mpjpe_mm": "MPJPE", "pa_mpjpe_mm": "PA", "wmpjpe_mm": "W", "root_err_mm": "root", "root_err_pct": "root%",
+    "pitch_bias_deg": "lean°", "jitter": "jitter", "acceleration_err_m_s2": "acc", "lag_frames": "lag",
+    "foot_slide_mm": "slide", "found_pct": "found", "id_switches": "ids",
+}  # fmt: skip
 
 
 def table(reports: list[dict[str, Any]]) -> Iterator[str]:
     """Two lines a clip, ours and raw, then the calibration over time."""
     width = max(len(r["clip"]) for r in reports) + 5
-    yield " " * width + "".join(f"{title:>8}" for _, title in _COLUMNS)
+    yield " " * width + "".join(f"{title:>8}" for title in _COLUMNS.values())
     for r in reports:
         for prefix in ("", "raw_"):
             name = r["clip"] if not prefix else "  raw"
-            cells = (r.get(prefix + key) for key, _ in _COLUMNS)
+            cells = (r.get(prefix + key) for key in _COLUMNS)
             yield f"{name:<{width}}" + "".join(f"{'-' if c is None else format(c, '.1f'):>8}" for c in cells)
     yield ""
     for r in reports:

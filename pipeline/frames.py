@@ -84,7 +84,7 @@ def normalize(vectors: ArrayLike, fallback: ArrayLike | None = None) -> Array:
     v = np.asarray(vectors, dtype=np.float64)
     n = np.sqrt(np.sum(v * v, axis=-1, keepdims=True))
     unit = v / np.maximum(n, 1e-12)
-    if n.min() > 1e-9:
+    if (n > 1e-9).all():
         return unit
     return np.where(n > 1e-9, unit, np.zeros(3) if fallback is None else np.asarray(fallback, dtype=np.float64))
 
@@ -138,7 +138,7 @@ def basis_from(primary: ArrayLike, secondary: ArrayLike, axes: str) -> Array:
     b = s - np.sum(s * a, axis=-1, keepdims=True) * a
     n = np.sqrt(np.sum(b * b, axis=-1, keepdims=True))
     b = b / np.maximum(n, 1e-12)
-    if n.min() <= 1e-9:
+    if not (n > 1e-9).all():
         b = np.where(n > 1e-9, b, _any_perpendicular(a))
     R = np.empty((*b.shape, 3))
     R[..., i], R[..., j] = a, b
