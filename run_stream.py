@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from contextlib import ExitStack, closing
+from pathlib import Path
 
 from calibration_cache.files import calibration_from_focal, calibration_from_fov, read_calibration_file
 from calibration_cache.store import CalibrationStore
@@ -27,9 +28,10 @@ from pipeline.recovery import LandmarkRecovery
 from pipeline.sinks import OverlaySink, PrintSink, PublishSink, RecordSink, ViewSink
 from pipeline.smoothing import PoseSmoother
 from pipeline.source import Source, SourceState, open_source, sanitize_camera_id
-from pipeline.source_spec import slug
+from pipeline.source_spec import parse_spec, slug
 from pipeline.stream import Detector, Sink, Stream
 from pipeline.types import CameraCalibration
+from pipeline.video_file import check_readable
 
 log = logging.getLogger("run_stream")
 
@@ -88,6 +90,9 @@ def open_sinks(options: argparse.Namespace, source: Source, stop: threading.Even
 def run(options: argparse.Namespace, stop: threading.Event) -> None:
     """Opens everything, runs until the source ends or `stop` is set, closes everything."""
     with ExitStack() as stack:
+        target = parse_spec(options.source).target
+        if isinstance(target, Path):
+            check_readable(target)  # a wrong name is said at once, not after the networks are built
         camera_id = slug(options.camera_id) if options.camera_id else sanitize_camera_id(options.source)
         body = open_body(options.body)
         publisher = Publisher(camera_id, options.bind, options.curve_keys)
