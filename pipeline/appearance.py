@@ -23,6 +23,9 @@ _LOOK_UNIT, _LAB_WEIGHTS = 35.0, np.array([0.5, 1.0, 1.0])
 #: which a velocity is believed when nobody is seen.
 _ACCELERATION, _NOISE, _BLURRED_NOISE, _CARRY_S = 3.0, 0.01, 0.08, 0.6
 
+#: What a rate adds to its own coordinate, and which pairs of the state belong to one coordinate.
+_EYE, _RATES, _SAME_AXIS = np.eye(6), np.eye(6, k=3), np.kron(np.ones((2, 2)), np.eye(3))
+
 
 def body_center(landmarks: Landmarks) -> Array:
     """Middle of the torso (2,), pixels."""
@@ -56,12 +59,11 @@ class Motion:
     def update(self, t_ns: int, center: Array, size: float, blurred: bool) -> None:
         """Takes in a sighting; `blurred` when it may be partly somebody else's."""
         dt, scale = max((t_ns - self._t_ns) / 1e9, 1e-3), self.size
-        F, units = np.eye(6), np.array([scale, scale, 1.0])
-        F[:3, 3:] = dt * np.eye(3)
-        Q = np.kron([[dt**4 / 4, dt**3 / 2], [dt**3 / 2, dt**2]], np.diag((_ACCELERATION * units) ** 2))
-        noise = _BLURRED_NOISE if blurred else _NOISE
-        self._filter.predict(F=F, Q=Q)
-        self._filter.update(np.array([*center, np.log(size)]), R=np.diag((noise * units) ** 2))
+        units = np.array([scale, scale, 1.0])
+        change = np.concatenate([units * (dt**2 / 2), units * dt]) * _ACCELERATION
+        noise = (_BLURRED_NOISE if blurred else _NOISE) * units
+        self._filter.predict(F=_EYE + dt * _RATES, Q=_SAME_AXIS * np.outer(change, change))
+        self._filter.update(np.array([*center, np.log(size)]), R=_EYE[:3, :3] * noise**2)
         self._t_ns = t_ns
 
     @property

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from pipeline.clock import StageClock
-from pipeline.tracking import ACCEPT, HOPEFUL, Sighting, Track, Tracker
+from pipeline.sighting import Sighting
+from pipeline.tracking import ACCEPT, HOPEFUL, Track, Tracker
 from pipeline.types import Detection, Frame, Landmarks
 
 Image = NDArray[np.uint8]

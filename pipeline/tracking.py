@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from pipeline.appearance import Motion, body_center, body_size, look_at, look_distance
+from pipeline.appearance import Motion, look_at
 from pipeline.frames import Array
-from pipeline.types import Landmarks
+from pipeline.sighting import Sighting, covered, distance, is_double, same_body
 
 #: A person is taken up at this score, and given up when it stays below it for some frames or falls far below it.
 ACCEPT, SURELY_LOST, DOUBTFUL_FRAMES = 0.5, 0.2, 4
@@ -26,36 +25,12 @@ CLEAR = 0.8
 ACCEPT_RUNNING = 0.65
 #: A candidate below ACCEPT gets another look from a better region if it is not hopeless.
 HOPEFUL = 0.2
-#: Mean distance of the body's landmarks in body sizes under which two are the same person.
-SAME_BODY = 0.09
-#: The same of a single landmark.
-SAME_LIMB = 0.06
 #: Who stands in front of or behind somebody else must be seen this well to be taken up as one more person.
 ACCEPT_OVERLAPPING = 0.8
-#: Seconds for which a lost person is looked for, and for which he is known again if he turns up by himself: then
-#: the colours must be alike, too.
+#: Seconds for which a lost person is looked for, and is known again if he turns up by himself, in like colours.
 SEARCH_S, REUNION_S = 1.2, 2.5
 _MEET, _PART, _PART_S, _EXCHANGE_MARGIN = 0.35, 0.5, 0.15, 0.15
 _LOOK_EVERY_NS = 150_000_000
-_BODY = slice(11, 29)
-
-
-@dataclass(eq=False)
-class Sighting:
-    """Landmarks of somebody in this frame.
-
-    `region` is where to look for him next and `used` where he was looked for; `track` is whose region that was, None
-    for a candidate.
-    """
-
-    landmarks: Landmarks
-    region: Any = None
-    used: Any = None
-    track: Track | None = None
-
-    def __post_init__(self) -> None:
-        self.center = body_center(self.landmarks)
-        self.size = body_size(self.landmarks)
 
 
 @dataclass(eq=False)
@@ -164,8 +139,8 @@ class Tracker:
         hopeful = [s for s in candidates if s.landmarks.score >= HOPEFUL]
         for s in sorted(hopeful, key=lambda s: -s.landmarks.score):
             others = [*own, *fresh]
-            covered = any(_covered(s, o) > 0.5 for o in others)
-            if not is_double(s, others) and not (covered and s.landmarks.score < ACCEPT_OVERLAPPING):
+            hidden = any(covered(s, o) > 0.5 for o in others)
+            if not is_double(s, others) and not (hidden and s.landmarks.score < ACCEPT_OVERLAPPING):
                 fresh.append(s)
         return sorted(fresh, key=lambda s: -s.landmarks.score * s.size)
 
@@ -181,8 +156,8 @@ class Tracker:
         if not news or not self.lost:
             return
         cost = np.array([[self._strangeness(t_ns, image, t, n.sighting) for n in news] for t in self.lost])
-        matched = [(self.lost[i], news[j]) for i, j in zip(*linear_sum_assignment(cost), strict=True) if cost[i, j] < 1]
-        for track, new in matched:
+        pairs = zip(*linear_sum_assignment(cost), strict=True)
+        for track, new in [(self.lost[i], news[j]) for i, j in pairs if cost[i, j] < 1]:
             self.lost.remove(track)
             self.active[self.active.index(new)] = track
             track.sighting, track.lost_ns, new.sighting.track = new.sighting, 0, track
@@ -226,26 +201,28 @@ class Tracker:
         known = [t for t in self.active if t.id]
         for i, a in enumerate(known):
             for b in known[i + 1 :]:
-                near = _distance(a.sighting, b.sighting) < _MEET
+                near = distance(a.sighting, b.sighting) < _MEET
                 if near and not any(a in c.tracks and b in c.tracks for c in self._crossings):
                     self._crossings.append(Crossing((a, b), (a.motion.copy(), b.motion.copy()), (a.look, b.look)))
 
     def _part(self, t_ns: int, image: NDArray[np.uint8]) -> None:
-        """Ends the crossings whose tracks are apart again, and gives the ids back where they were exchanged."""
+        """Ends the crossings whose tracks are apart again, and gives the bodies back where they were exchanged."""
         alive = {id(t) for t in (*self.active, *self.lost)}
         for c in list(self._crossings):
             a, b = c.tracks
             if id(a) not in alive or id(b) not in alive:
                 self._crossings.remove(c)
-            elif a.lost_ns or b.lost_ns or _distance(a.sighting, b.sighting) < _PART:
+            elif a.lost_ns or b.lost_ns or distance(a.sighting, b.sighting) < _PART:
                 c.apart_ns = 0
             elif not c.apart_ns:
                 c.apart_ns = t_ns
             elif t_ns - c.apart_ns >= _PART_S * 1e9:
                 self._crossings.remove(c)
                 if exchanged(t_ns, c, image):
-                    a.id, b.id = b.id, a.id
-                    a.look, b.look = b.look, a.look
+                    for part in ("sighting", "clear", "motion"):
+                        mine, yours = getattr(a, part), getattr(b, part)
+                        setattr(a, part, yours)
+                        setattr(b, part, mine)
 
     def _remember(self, t_ns: int, image: NDArray[np.uint8]) -> None:
         """Renews what people look like, but for those who stand before one another."""
@@ -269,31 +246,3 @@ def exchanged(t_ns: int, crossing: Crossing, image: NDArray[np.uint8]) -> bool:
         return place + (0.0 if look is None else 2.0 * min(look, 1.0))
 
     return cost(0, 1) + cost(1, 0) + _EXCHANGE_MARGIN < cost(0, 0) + cost(1, 1)
-
-
-def same_body(a: Sighting, b: Sighting) -> bool:
-    """Whether two sightings are the landmarks of one person."""
-    apart = np.linalg.norm(a.landmarks.points_px[_BODY] - b.landmarks.points_px[_BODY], axis=1)
-    return bool(np.mean(apart) < SAME_BODY * min(a.size, b.size))
-
-
-def is_double(s: Sighting, others: Sequence[Sighting]) -> bool:
-    """Whether a candidate is somebody else over again, or put together from limbs that others have already."""
-    if not others:
-        return False
-    points = np.stack([o.landmarks.points_px[_BODY] for o in others])
-    apart = np.linalg.norm(points - s.landmarks.points_px[_BODY], axis=2)
-    near = np.array([SAME_LIMB * min(s.size, o.size) for o in others])
-    return any(same_body(s, o) for o in others) or float((apart < near[:, None]).any(0).mean()) >= 0.45
-
-
-def _distance(a: Sighting, b: Sighting) -> float:
-    """Distance of two people in sizes of the smaller."""
-    return float(np.hypot(*(a.center - b.center)) / min(a.size, b.size))
-
-
-def _covered(a: Sighting, b: Sighting) -> float:
-    """The part of a's extent that lies in b's, 0..1."""
-    pa, pb = a.landmarks.points_px, b.landmarks.points_px
-    shared = np.clip(np.minimum(pa.max(0), pb.max(0)) - np.maximum(pa.min(0), pb.min(0)), 0, None).prod()
-    return float(shared / max(np.ptp(pa, axis=0).prod(), 1e-9))

@@ -19,10 +19,12 @@ from pipeline.appearance import Motion, look_at, look_distance
 from pipeline.clock import StageClock
 from pipeline.detector import MediaPipeDetector, PersonDetector
 from pipeline.frames import Array
-from pipeline.tracking import Sighting, Tracker, is_double, same_body
+from pipeline.sighting import Sighting, is_double, same_body
+from pipeline.tracking import Tracker
 from pipeline.types import Detection, Frame, Landmarks
 
 CLIPS = Path(os.environ.get("WHMR_CLIPS", Path(__file__).parents[2] / "shared" / "clips"))
+DEMO = Path(__file__).parents[1] / "benchmarks" / "clips"
 Image = NDArray[np.uint8]
 
 
@@ -52,9 +54,9 @@ def still(name: str) -> Image:
 
 
 def clip(name: str, start: int, stop: int, step: int = 1) -> Iterator[tuple[int, Image]]:
-    path = CLIPS / name / "video.mp4"
+    path = (DEMO if name.startswith("demo") else CLIPS) / name / "video.mp4"
     if not path.is_file():
-        pytest.skip(f"the shared clip {name} is not here")
+        pytest.skip(f"the clip {name} is not here")
     video = cv2.VideoCapture(str(path))
     for i in range(stop):
         assert video.grab()
@@ -156,6 +158,27 @@ def test_ids_stay_with_three_people(pose: BlazePose) -> None:
     for track in places.values():
         assert len(track) >= 18
         assert np.linalg.norm(np.diff(track, axis=0), axis=1).max() < 200
+
+
+def test_two_people_keep_their_ids_through_two_crossings(pose: BlazePose) -> None:
+    detect = PersonDetector(pose, max_people=2)
+    people: tuple[Detection, ...] = ()
+    ids, shirts = set(), {}
+    for i, image in clip("demo_two", 0, 201, 2):
+        people = detect(frame(image, i), StageClock())
+        assert_no_doubles(people)
+        ids |= {p.track_id for p in people}
+        if i in (0, 80, 200):
+            for p in people:
+                assert p.landmarks
+                shirts[i, p.track_id] = look_at(image, p.landmarks)
+    assert ids == {1, 2}
+    for i in (80, 200):
+        for one, other in ((1, 2), (2, 1)):
+            same, swapped = (look_distance(shirts[0, one], shirts[i, k]) for k in (one, other))
+            assert same is not None
+            assert swapped is not None
+            assert same < swapped
 
 
 def test_a_jumper_is_followed_through_a_somersault_at_a_low_rate(pose: BlazePose) -> None:
