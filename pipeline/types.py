@@ -16,28 +16,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.frames import Array
-
-#: SMPL's 24 joints in SMPL's order.
-JOINT_NAMES = (
-    "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle",
-    "right_ankle", "spine3", "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head",
-    "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
-    "left_hand", "right_hand",
-)  # fmt: skip
-#: Parent of each joint, -1 for the root.
-JOINT_PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
-
-#: MediaPipe's 33 pose landmarks in MediaPipe's order; left is the person's left.
-LANDMARK_NAMES = (
-    "nose", "left_eye_inner", "left_eye", "left_eye_outer", "right_eye_inner", "right_eye", "right_eye_outer",
-    "left_ear", "right_ear", "mouth_left", "mouth_right", "left_shoulder", "right_shoulder", "left_elbow",
-    "right_elbow", "left_wrist", "right_wrist", "left_pinky", "right_pinky", "left_index", "right_index",
-    "left_thumb", "right_thumb", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
-    "right_ankle", "left_heel", "right_heel", "left_foot_index", "right_foot_index",
-)  # fmt: skip
-
-JOINT = {name: i for i, name in enumerate(JOINT_NAMES)}
-LANDMARK = {name: i for i, name in enumerate(LANDMARK_NAMES)}
+from pipeline.names import JOINT as JOINT
+from pipeline.names import JOINT_NAMES as JOINT_NAMES
+from pipeline.names import JOINT_PARENTS as JOINT_PARENTS
+from pipeline.names import LANDMARK as LANDMARK
+from pipeline.names import LANDMARK_NAMES as LANDMARK_NAMES
 
 
 def checked(name: str, value: ArrayLike, shape: tuple[int | None, ...], finite: bool = True) -> Array:
@@ -52,6 +35,14 @@ def checked(name: str, value: ArrayLike, shape: tuple[int | None, ...], finite: 
         raise ValueError(f"{name}: expected finite numbers, got {np.count_nonzero(~np.isfinite(a))} that are not.")
     a.flags.writeable = False
     return a
+
+
+def _plain(record: object, kind: type, *names: str) -> None:
+    """Turns numpy's scalars into Python's own, which encoders know; None stays."""
+    for name in names:
+        value = getattr(record, name)
+        if value is not None:
+            object.__setattr__(record, name, kind(value))
 
 
 def _check(record: object, finite: bool = True, **shapes: tuple[int | None, ...]) -> None:
@@ -109,6 +100,7 @@ class Landmarks:
 
     def __post_init__(self) -> None:
         _check(self, points_px=(33, 2), depth_px=(33,), visibility=(33,), points_m=(33, 3))
+        _plain(self, float, "score")
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +120,8 @@ class Detection:
 
     def __post_init__(self) -> None:
         _check(self, box_xyxy=(4,))
+        _plain(self, float, "score")
+        _plain(self, int, "track_id")
 
 
 class CalibrationStatus(StrEnum):
@@ -173,6 +167,7 @@ class CameraCalibration:
 
     def __post_init__(self) -> None:
         _check(self, K=(3, 3), distortion=(5,), R_world_camera=(3, 3))
+        _plain(self, float, "camera_height_m", "focal_spread", "gravity_spread_rad", "height_spread_m")
         if not (self.K[0, 0] > 0 and self.K[1, 1] > 0):
             raise ValueError(
                 f"CameraCalibration.K: expected positive focal lengths, got fx {self.K[0, 0]}, fy {self.K[1, 1]}."
@@ -291,6 +286,8 @@ class Person:
 
     def __post_init__(self) -> None:
         _check(self, box_xyxy=(4,))
+        _plain(self, float, "score")
+        _plain(self, int, "track_id")
 
 
 @dataclass(frozen=True, eq=False)
