@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from pipeline.appearance import Motion, look_at
+from pipeline.appearance import Motion, look_at, look_distance
 from pipeline.frames import Array
 from pipeline.sighting import Sighting, covered, distance, is_double, same_body
 
@@ -78,7 +78,7 @@ class Tracker:
         """
         self.lost = [t for t in self.lost if t_ns - t.lost_ns <= REUNION_S * 1e9]
         self._meet()
-        own = self._keep(t_ns, [s for s in sightings if s.track is not None])
+        own = self._keep(t_ns, image, [s for s in sightings if s.track is not None])
         fresh = self._fresh(own, [s for s in sightings if s.track is None])
         kept = {id(s.track) for s in own}
         for track in [t for t in self.active if id(t) not in kept]:
@@ -104,34 +104,36 @@ class Tracker:
         """The people lost so lately that it is worth looking for them where they should be."""
         return [t for t in self.lost if t_ns - t.lost_ns <= SEARCH_S * 1e9]
 
-    def _keep(self, t_ns: int, sightings: list[Sighting]) -> list[Sighting]:
+    def _keep(self, t_ns: int, image: NDArray[np.uint8], sightings: list[Sighting]) -> list[Sighting]:
         """The sightings by which tracks live on: good enough, and one a person."""
         good = []
         for s in sightings:
-            track = s.track
-            assert track is not None
-            track.doubts = track.doubts + 1 if s.landmarks.score < ACCEPT else 0
-            if s.landmarks.score >= SURELY_LOST and track.doubts < DOUBTFUL_FRAMES:
+            s.track.doubts = s.track.doubts + 1 if s.landmarks.score < ACCEPT else 0
+            if s.landmarks.score >= SURELY_LOST and s.track.doubts < DOUBTFUL_FRAMES:
                 good.append(s)
         for i, a in enumerate(good):
             for b in good[i + 1 :]:
                 if a.track and b.track and same_body(a, b):
-                    (a if self._misfit(t_ns, a) > self._misfit(t_ns, b) else b).track = None
+                    worse = a if self._misfit(t_ns, image, a) > self._misfit(t_ns, image, b) else b
+                    worse.track = None
         good = [s for s in good if s.track]
         for s in good:
-            assert s.track is not None
             s.track.sighting = s
             s.track.motion.update(t_ns, s.center, s.size, blurred=self._is_crossing(s.track))
         return good
 
-    def _misfit(self, t_ns: int, s: Sighting) -> float:
-        """How badly a sighting fits its track; a newcomer fits worse than anybody who has an id."""
+    def _misfit(self, t_ns: int, image: NDArray[np.uint8], s: Sighting) -> float:
+        """How badly a sighting fits its track, by what was known of the person before he met anybody.
+
+        A newcomer fits worse than anybody who has an id.
+        """
         track = s.track
-        assert track is not None
+        motion, past = track.motion, track.look
         for c in self._crossings:
             if track in c.tracks:
-                return c.motions[c.tracks.index(track)].distance(t_ns, s.center)
-        return track.motion.distance(t_ns, s.center) + (0.0 if track.id else 10.0)
+                motion, past = c.motions[c.tracks.index(track)], c.looks[c.tracks.index(track)]
+        look = look_distance(past, look_at(image, s.landmarks))
+        return motion.distance(t_ns, s.center) + (look or 0.0) + (0.0 if track.id else 10.0)
 
     def _fresh(self, own: list[Sighting], candidates: list[Sighting]) -> list[Sighting]:
         """Candidates that are hopeful and nobody's double, the most prominent first."""
