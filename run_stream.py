@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":
+    # Ctrl-C ends the program at once while its libraries load and its source connects
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import logging
 import os
-import signal
 import sys
 import threading
 from contextlib import ExitStack, closing
@@ -107,7 +112,7 @@ def run(options: argparse.Namespace, stop: threading.Event) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())
         sinks = [publish, *open_sinks(options, source, stop, stack)]
-        line = stack.enter_context(StatusLine())
+        line = stack.enter_context(StatusLine(live=False if options.print else None))
         sinks.append(lambda frame, result: line.update(result, state=str(source.state)))
 
         def idle(source: Source) -> None:
@@ -125,7 +130,6 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     configure_logging(options.verbose)
     stop = threading.Event()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         run(options, stop)
     except BrokenPipeError:

@@ -193,10 +193,10 @@ def test_a_signal_while_the_source_connects(tmp_path: Path) -> None:
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     """`run_stream.py --print | head -1`."""
+    arguments = ["run_stream.py", *LIVE, "--no-cache", "--print"]
     command = (
-        f"import subprocess, sys; p = subprocess.Popen([sys.executable, 'run_stream.py', *{[*LIVE]!r}, '--print', "
-        "'--bind', sys.argv[1]], stdout=subprocess.PIPE); line = p.stdout.readline(); p.stdout.close(); "
-        "print(p.wait(60), line.decode())"
+        f"import subprocess, sys; p = subprocess.Popen([sys.executable, *{arguments!r}, '--bind', sys.argv[1]], "
+        "stdout=subprocess.PIPE); line = p.stdout.readline(); p.stdout.close(); print(p.wait(60), line.decode())"
     )
     done = run("-c", command, Program(tmp_path).address)
     assert done.output.startswith("0 pose/demo-two "), done.errors
@@ -206,7 +206,7 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
 
 def test_the_printing_subscriber(tmp_path: Path) -> None:
     """`python -m pipeline.messages` in another terminal, and a camera with a name."""
-    program = Program(tmp_path, *LIVE, "--camera-id", "Front Door")
+    program = Program(tmp_path, *LIVE, "--no-cache", "--camera-id", "Front Door")
     with program:
         printed = run("-m", "pipeline.messages", "--connect", program.address, "--count", "3", "--timeout", "30")
         program.end()
