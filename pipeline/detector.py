@@ -108,7 +108,7 @@ class PersonDetector(Generic[R]):
                 sightings, confirm = self._search(image, found, _FIRST_CANDIDATES if fresh else _CANDIDATES), 1
             self._tracker.update(t_ns, image, sightings, confirm)
         people = self._tracker.people()
-        if {t.id for t in people} != before:
+        if not fresh and {t.id for t in people} != before:
             self._busy_ns = t_ns + int(_BUSY_S * 1e9)
         if people:
             self._seen_ns = t_ns
