@@ -47,6 +47,7 @@ class OrientationCorrector:
 
     def __init__(self) -> None:
         self._tracks: dict[int, _Track] = {}
+        self._height_m: float | None = None
 
     def keep_only(self, track_ids: set[int]) -> None:
         """Forgets everybody else."""
@@ -75,6 +76,10 @@ class OrientationCorrector:
         offsets = offsets @ np.swapaxes(turns, 1, 2)
         places = roots @ R.T + calibration.t_world_camera
         if calibration.camera_height_m is not None:
+            raised = calibration.camera_height_m - (self._height_m or calibration.camera_height_m)
+            for track in self._tracks.values():
+                track.floor_m += raised
+            self._height_m = calibration.camera_height_m
             self._learn_floor(tracks, places[:, None, 1] + offsets[..., 1], confidence, dts)
             places = places - np.array([[0.0, track.floor_m, 0.0] for track in tracks])
         R_world_roots = turns @ (R @ np.stack([b.R_camera_root for b in bodies]))

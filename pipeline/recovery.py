@@ -18,6 +18,7 @@ from pipeline.body import BodyModel, ShapedBody
 from pipeline.calibration_sample import BODY
 from pipeline.frames import Array
 from pipeline.perspective import PerspectiveFit, fit_perspective, rays_of
+from pipeline.refine import Evidence, refined
 from pipeline.skeleton_fit import RestFrames, joint_rotations
 from pipeline.types import JOINT, LANDMARK, BodyPose, CameraCalibration, Detection, Landmarks
 
@@ -32,7 +33,9 @@ _LENGTHS = tuple(
     )
 )  # fmt: skip
 _A, _B = np.array(_LENGTHS).T
+_HIPS = np.array([LANDMARK["left_hip"], LANDMARK["right_hip"]])
 _FREE_BETAS = 4
+REFINE_STEPS = 1
 _LENGTH_SIGMA_M = 0.03
 #: The shape is fitted again when this many looks have been seen, then it stays: bones do not grow.
 _FIT_AT = (1, 8, 25, 60, 120)
@@ -148,11 +151,13 @@ class LandmarkRecovery:
         roots, Rs = joint_rotations(points @ np.swapaxes(fit.Rs, -1, -2), visibility, rest)
         posed = shaped.posed(roots, np.zeros(3), Rs)
         places = _place(posed.landmarks[:, BODY], rays, weights, fit.ts[:, 2])
-        joints = posed.joints + places[:, None]
+        depths = np.einsum("pj,pnj->pn", fit.Rs[:, 2], points)
+        seen = Evidence(rays, weights, depths[:, BODY] - depths[:, _HIPS].mean(1, keepdims=True))
+        roots, Rs, places, posed = refined(shaped, roots, Rs, places, seen, REFINE_STEPS)
         scores = np.array([d.score for d, _ in people])
         confidence = np.clip(visibility @ _CONFIDENCE.T, 0.0, 1.0) * scores[:, None]
         return [
-            BodyPose(roots[i], places[i], Rs[i], track.betas, joints[i], confidence[i])
+            BodyPose(roots[i], places[i], Rs[i], track.betas, posed.joints[i], confidence[i])
             for i, track in enumerate(tracks)
         ]
 

@@ -115,6 +115,11 @@ class RootFilter:
         self._kf.update(position, R=R)
         return self.position
 
+    def move(self, R: Array, t: Array) -> None:
+        """Into another frame: `p_new = R @ p_old + t`."""
+        x = self._kf.x[:, 0]
+        self._kf.x[:, 0] = np.concatenate([R @ x[:3] + t, R @ x[3:]])
+
     @property
     def position(self) -> Array:
         """Metres (3,)."""
@@ -155,11 +160,13 @@ class PoseSmoother:
         self._params = level(name_of_level) or _LOW
         self._tracks: dict[int, _Track] = {}
         self._group: tuple[list[Array], ShapedBody] | None = None
+        self._calibration: CameraCalibration | None = None
 
     def __call__(
         self, people: Sequence[Poses], calibration: CameraCalibration, track_ids: Sequence[int], t_s: float
     ) -> list[Poses]:
         """Everybody of a frame smoothed at capture time `t_s`; a new id, or one after a gap, starts from what it is."""
+        self._reframe(calibration)
         out = list(people)
         known: list[int] = []
         for i, (track_id, poses) in enumerate(zip(track_ids, people, strict=True)):
@@ -173,6 +180,7 @@ class PoseSmoother:
                 out[i] = track.poses = Poses(replace(poses.world, velocity_m_s=velocity), poses.camera)
                 from_camera = calibration.R_world_camera @ poses.camera.t_camera_root
                 track.root.update(poses.world.t_world_root, from_camera, t_s - track.t_s)
+                track.rotations = Rotations.start(_stacked(poses))
                 track.t_s, track.moved_m = t_s, moved
             else:
                 track.moved_m = moved
@@ -203,17 +211,32 @@ class PoseSmoother:
 
         The root goes on at a fading speed, rotations stay, confidence fades.
         """
+        self._reframe(calibration)
         track = self._tracks.get(track_id)
         if track is None or not 0.0 < t_s - track.t_s <= MAX_GAP_S:
             self._tracks.pop(track_id, None)
             return None
         ahead = t_s - track.t_s
         fade = 1.0 - ahead / MAX_GAP_S
-        world, camera = track.poses.world, track.poses.camera
-        position = world.t_world_root + track.root.velocity * ahead * (0.5 + 0.5 * fade)
-        confidence = camera.confidence * fade
-        faded = Poses(replace(world, confidence=confidence), replace(camera, confidence=confidence))
-        return self._posed([track], _stacked(faded)[None], position[None], [faded], calibration)[0]
+        position = track.root.position + track.root.velocity * ahead * (0.5 + 0.5 * fade)
+        confidence = track.poses.camera.confidence * fade
+        faded = Poses(
+            replace(track.poses.world, confidence=confidence), replace(track.poses.camera, confidence=confidence)
+        )
+        return self._posed([track], track.rotations.Rs[None], position[None], [faded], calibration)[0]
+
+    def _reframe(self, calibration: CameraCalibration) -> None:
+        """Moves what is remembered into the world of a new calibration: people did not move, the world did."""
+        old, self._calibration = self._calibration, calibration
+        if old is None or old is calibration:
+            return
+        R = calibration.R_world_camera @ old.R_world_camera.T
+        t = calibration.t_world_camera - R @ old.t_world_camera
+        for track in self._tracks.values():
+            world = track.poses.world
+            track.poses = replace(track.poses, world=replace(world, t_world_root=R @ world.t_world_root + t))
+            track.root.move(R, t)
+            track.rotations.Rs = np.concatenate([R[None] @ track.rotations.Rs[:1], track.rotations.Rs[1:]])
 
     def _posed(
         self, tracks: list[_Track], Rs: Array, positions: Array, people: list[Poses], calibration: CameraCalibration

@@ -97,3 +97,12 @@ def test_people_are_corrected_apart_and_forgotten():
     corrector.keep_only(set())
     again = correct(corrector, body_before(truth, arms_down()), wrong(truth, 20, 3), 1, 3.1)
     assert np.allclose(again.R_world_root, stranger.R_world_root)
+
+
+def test_a_better_camera_height_keeps_the_feet_where_they_stand():
+    truth, corrector = camera(height_m=1.7), OrientationCorrector()
+    for i in range(90):
+        before = correct(corrector, body_before(truth, arms_down()), truth, 1, i / 30)
+    higher = dataclasses.replace(truth, camera_height_m=2.0)
+    after = correct(corrector, body_before(truth, arms_down()), higher, 1, 3.03)
+    assert np.allclose(after.joints_world_m, before.joints_world_m, atol=0.01)

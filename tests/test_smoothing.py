@@ -162,3 +162,20 @@ def test_new_betas_change_the_bones_at_once():
     thigh = np.linalg.norm(out.joints_world_m[4] - out.joints_world_m[1])
     rest = BODY.shaped(taller).joints_rest
     assert np.isclose(thigh, np.linalg.norm(rest[4] - rest[1]))
+
+
+def test_a_new_calibration_moves_the_world_and_nobody_in_it():
+    smoother = PoseSmoother(BODY, "default")
+    unknown = dataclasses.replace(CAMERA, camera_height_m=None, height_spread_m=None)
+    for i in range(30):
+        world, body = pair([0.0, 0.9, -3.0])
+        below = dataclasses.replace(world, t_world_root=world.t_world_root - unknown_height())
+        smooth_one(smoother, below, body, unknown, 1, i / 30)
+    for i in range(30, 40):
+        out, _ = smooth_one(smoother, *pair([0.0, 0.9, -3.0]), CAMERA, 1, i / 30)
+        assert np.allclose(out.t_world_root, [0.0, 0.9, -3.0], atol=0.02)
+        assert np.linalg.norm(out.velocity_m_s) < 0.05
+
+
+def unknown_height():
+    return np.array([0.0, CAMERA.camera_height_m, 0.0])
