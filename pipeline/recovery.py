@@ -140,8 +140,6 @@ class LandmarkRecovery:
         self, people: Sequence[tuple[Detection, Landmarks]], weights: Array, calibration: CameraCalibration
     ) -> list[BodyPose]:
         tracks = [self._tracks.setdefault(d.track_id, _Track(self._first_betas)) for d, _ in people]
-        for track, (_, landmarks) in zip(tracks, people, strict=True):
-            self._look_at_shape(track, landmarks.points_m, landmarks.visibility)
         shaped, rest = self._grouped([d.track_id for d, _ in people], tracks)
         pixels = np.concatenate([landmarks.points_px[BODY] for _, landmarks in people])
         rays = rays_of(pixels, calibration.K, calibration.distortion).reshape(len(people), -1, 2)
@@ -156,10 +154,15 @@ class LandmarkRecovery:
         roots, Rs, places, posed = refined(shaped, roots, Rs, places, seen, REFINE_STEPS)
         scores = np.array([d.score for d, _ in people])
         confidence = np.clip(visibility @ _CONFIDENCE.T, 0.0, 1.0) * scores[:, None]
-        return [
+        bodies = [
             BodyPose(roots[i], places[i], Rs[i], track.betas, posed.joints[i], confidence[i])
             for i, track in enumerate(tracks)
         ]
+        for i, (track, (_, landmarks)) in enumerate(zip(tracks, people, strict=True)):
+            if track.looks < _FIT_AT[-1]:
+                unbent = _lengths(shaped.landmarks_rest[i]) / _lengths(posed.landmarks[i])
+                self._look_at_shape(track, landmarks, unbent)
+        return bodies
 
     def _grouped(self, track_ids: list[int], tracks: list[_Track]) -> tuple[ShapedBody, RestFrames]:
         """The people's bodies as one batch, made again only when somebody comes, goes or gets another shape."""
@@ -169,12 +172,12 @@ class LandmarkRecovery:
             self._group = key, shaped, RestFrames.of(shaped.landmarks_rest, shaped.joints_rest)
         return self._group[1], self._group[2]
 
-    def _look_at_shape(self, track: _Track, points_m: Array, visibility: Array) -> None:
-        if track.looks >= _FIT_AT[-1]:
-            return
+    def _look_at_shape(self, track: _Track, landmarks: Landmarks, unbent: Array) -> None:
+        """`unbent` (12,): a length at rest over the one in this pose, as landmarks lie beside their joints."""
         track.looks += 1
-        lengths = np.linalg.norm(points_m[_A] - points_m[_B], axis=-1)
-        track.lengths.append(np.where(np.minimum(visibility[_A], visibility[_B]) > 0.5, lengths, np.nan))
+        lengths = _lengths(landmarks.points_m) * unbent
+        visible = np.minimum(landmarks.visibility[_A], landmarks.visibility[_B]) > 0.5
+        track.lengths.append(np.where(visible, lengths, np.nan))
         if track.looks not in _FIT_AT:
             return
         seen = np.stack(track.lengths)
@@ -190,6 +193,11 @@ class LandmarkRecovery:
             track.scale = self._height_m / assumed
         track.betas = betas
         track.version += 1
+
+
+def _lengths(landmarks: Array) -> Array:
+    """Distances (..., 12) between pairs of landmarks (..., 33, 3)."""
+    return np.linalg.norm(landmarks[..., _A, :] - landmarks[..., _B, :], axis=-1)
 
 
 def _fit(tracks: list[_Track], points: Array, rays: Array, weights: Array) -> PerspectiveFit:
@@ -215,8 +223,7 @@ def fit_shape(body: BodyModel, lengths_m: Array) -> Array:
     betas = np.zeros(10)
     steps = np.concatenate([np.zeros((1, 10)), 0.05 * np.eye(_FREE_BETAS, 10)])
     for _ in range(3):
-        landmarks = body.shaped(betas + steps).landmarks_rest
-        model = np.linalg.norm(landmarks[:, _A] - landmarks[:, _B], axis=-1)[:, known]
+        model = _lengths(body.shaped(betas + steps).landmarks_rest)[:, known]
         J = (model[1:] - model[0]).T / 0.05 / _LENGTH_SIGMA_M
         r = (model[0] - lengths_m[known]) / _LENGTH_SIGMA_M
         H = J.T @ J + np.eye(_FREE_BETAS)
