@@ -14,25 +14,18 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks import metrics
+from benchmarks.replay import Run, run_clip
 from benchmarks.truth import SCORED, SCORED_JOINTS, ClipTruth, PersonTruth, read_clip
 from engines.blazepose import BlazePose
-from pipeline.body import BodyModel
-from pipeline.calibration import Calibrator
-from pipeline.clock import StageClock
-from pipeline.detector import PersonDetector
 from pipeline.frames import R_WORLD_LEVEL_CAMERA, Array, project
-from pipeline.recovery import LandmarkRecovery
-from pipeline.smoothing import PoseSmoother
-from pipeline.source import open_source
-from pipeline.stream import Stream
-from pipeline.types import LANDMARK, CameraCalibration, Detection, Frame, FrameResult
+from pipeline.types import LANDMARK, CameraCalibration
 
 #: Users wait for the calibration: how good it is after so many seconds of video.
 AFTER_S = (1, 5, 20)
@@ -40,42 +33,6 @@ AFTER_S = (1, 5, 20)
 NEAR = 0.08
 
 _LANDMARKS = np.array([LANDMARK[name] for name in SCORED])
-
-
-@dataclass(eq=False)
-class Run:
-    """What the stream said of a clip, frame by frame."""
-
-    fps: float = 30.0
-    results: list[FrameResult] = field(default_factory=list)
-    detections: list[tuple[Detection, ...]] = field(default_factory=list)
-
-
-def run_clip(video: Path, blazepose: BlazePose, smoothing: str = "default", seconds: float = np.inf) -> Run:
-    """The whole stream over a file, without the socket."""
-    body = BodyModel.load()
-    recovery = LandmarkRecovery(body)
-    detector = PersonDetector(blazepose)
-    run = Run()
-
-    def detect(frame: Frame, clock: StageClock) -> tuple[Detection, ...]:
-        found = detector(frame, clock)
-        run.detections.append(found)
-        return found
-
-    stream = Stream(
-        detect,
-        lambda camera, size: Calibrator(camera, size, None, recovery.metric_scale),
-        recovery,
-        PoseSmoother(body, smoothing),
-    )
-    with open_source(str(video)) as source:
-        run.fps = source.fps
-        for frame in source.frames():
-            if frame.t_capture_ns > seconds * 1e9:
-                break
-            run.results.append(stream.process(frame))
-    return run
 
 
 @dataclass(frozen=True, eq=False)
