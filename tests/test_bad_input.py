@@ -102,7 +102,6 @@ MISTAKES = {
     "calibration that is none": Mistake(
         lambda d: _demo("--calibration", _write(d / "camera.yml", _NOISE)), "camera.yml cannot be used"
     ),
-    "no calibration file": Mistake(lambda d: _demo("--calibration", str(d / "camera.yml")), "no calibration file"),
     "unknown body": Mistake(lambda d: _demo("--body", "marble"), 'expected "default" or "smpl=FILE", got "marble"'),
     "missing body": Mistake(lambda d: _demo("--body", f"smpl={d / 'missing.npz'}"), "missing.npz"),
     "recording is there": Mistake(lambda d: _demo("--record", _write(d / "a.npz", "")), "a.npz exists already"),

@@ -111,7 +111,7 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Life:
 def test_sigterm_ends_it_and_loses_nothing(life: Life) -> None:
     one = life.calibrated
     assert one.finished.status == 0, one.finished.errors
-    assert one.ended_after_s < 10.0
+    assert one.ended_after_s < 5.0, "2 s where nobody else works"
     assert "Traceback" not in one.finished.errors
     heard, recording = one.heard[0], load(life.folder / "first.npz")
     assert [pose.index for pose in heard] == recording["index"].tolist()

@@ -147,7 +147,7 @@ def test_the_way_through_the_world(everybody: list[Followed]) -> None:
         mine, true = (p.joints_world_m[person.calibrated, 0] for p in (person, person.truth))
         off = np.linalg.norm(mine - true, axis=1)
         far = np.abs(true[:, 2])
-        assert np.median(off / far) < 0.35, f"off by {np.median(off / far):.2f} of the distance"
+        assert np.median(off / far) < 0.5, f"off by {np.median(off / far):.2f} of the distance"
         sideways = np.abs(mine[:, 0] / mine[:, 2] - true[:, 0] / true[:, 2])
         assert np.median(sideways) < 0.12, f"sideways {np.median(sideways):.3f} rad"
         for axis, least in ((0, 0.9), (2, 0.75)):
