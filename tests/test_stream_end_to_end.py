@@ -156,7 +156,6 @@ def test_the_way_through_the_world(everybody: list[Followed]) -> None:
                 assert together > least, f"axis {'xyz'[axis]}: correlation {together:.2f}"
 
 
-@pytest.mark.xfail(reason="the smoother takes the moment the floor becomes known for a movement", strict=True)
 def test_nobody_is_thrown_through_the_world(everybody: list[Followed]) -> None:
     for person in everybody:
         fastest = person.speed_m_s.max()
