@@ -1,7 +1,7 @@
 """People with known truth: the project's body in known poses before a known camera, as exact landmarks.
 
-Single poses (`arms_down`, `walking`) and whole performances (`act`): somebody walks with planted feet, turns, bends,
-reaches and sits down, in a space that a camera can see.
+Single poses (`arms_down`, `walking`) and whole performances (`act`): somebody bends, reaches, sits down, gets up, walks
+with planted feet and turns, in a space that a camera can see.
 """
 
 from __future__ import annotations
@@ -123,8 +123,8 @@ class Space:
 def act(body: BodyModel, betas: Array, space: Space, seconds: float, fps: float) -> PosedBody:
     """Somebody of shape `betas` (10,) in the world over T = seconds * fps frames; soles on the floor at y = 0.
 
-    Walks through the space, turns to the camera, bends down and reaches out, sits down, and walks off if time is left.
-    Made at 30 frames a second; `fps` must divide that.
+    Bends down, reaches out, sits down, and after six seconds walks a round through the space, turning as they
+    go. Made at 30 frames a second; `fps` must divide that.
     """
     shaped = body.shaped(betas)
     actor = dataclasses.replace(body, joints=shaped.joints_rest, landmarks=shaped.landmarks_rest, _tensors={})
@@ -140,14 +140,15 @@ def act(body: BodyModel, betas: Array, space: Space, seconds: float, fps: float)
 def _script(space: Space) -> tuple[Script, float, tuple[float, float]]:
     """The walk, when the bend begins, and from when to when the arms reach out."""
     w, d, z = space.half_width_m, space.half_depth_m, -space.away_m
-    script = Script(-w, z - d, np.arctan2(2 * w, 2 * d))
-    script.wait(0.2).walk([(0.1 * w, z + 0.2 * d), (w, z + d)]).turn(0.1, 0.38)
-    bend_s = script.now_s - 0.2
+    facing = 0.15
+    script = Script(-0.6 * w, z + 0.8 * d, facing)
+    script.wait(0.6)
+    bend_s = script.now_s
     reach_s = (bend_s + 1.7, bend_s + 3.1)
-    script.wait(2.6)
-    seat = np.array([w - 0.36 * np.sin(0.1), 0.55, z + d - 0.36 * np.cos(0.1)])
-    script.gesture("sit", 3.2, seat, 0.05).wait(3.2)
-    script.walk([(0.3 * w, z), (-w, z - d)])
+    script.wait(2.8)
+    seat = np.array([script.x - 0.36 * np.sin(facing), 0.55, script.z - 0.36 * np.cos(facing)])
+    script.gesture("sit", 3.0, seat, 0.05).wait(3.0)
+    script.walk([(0.2 * w, z + d), (w, z), (0.3 * w, z - d), (-w, z - 0.6 * d), (-0.8 * w, z + 0.6 * d)])
     return script, bend_s, reach_s
 
 
