@@ -20,7 +20,6 @@ from pipeline.calibration_sample import Sample, make_sample
 from pipeline.frames import (
     Array,
     R_world_camera_from_up,
-    angle_between,
     exp_so3,
     log_so3,
     normalize,
@@ -37,6 +36,7 @@ FOCAL_PRIOR, FOCAL_PRIOR_SIGMA = 0.85, 0.35
 GRAVITY_PRIOR, GRAVITY_PRIOR_SIGMA_RAD = up_from_pitch_roll(np.radians(10.0), 0.0), np.radians(20.0)
 #: Landmark networks err alike in every frame of a clip: what no number of samples takes away.
 FOCAL_FLOOR, GRAVITY_FLOOR_RAD, HEIGHT_FLOOR_M = 0.20, np.radians(3.5), 0.08
+UNSURE_HEIGHT_M = 0.2  # more where nobody stood yet
 #: How many independent errors the points of one body, and the views of one clip, are worth.
 POINTS_WORTH, VIEWS_WORTH = 6.0, 4.0
 
@@ -45,6 +45,9 @@ MIN_SAMPLES = 15
 MAX_FOCAL_SPREAD, MAX_GRAVITY_SPREAD_RAD = 0.40, np.radians(14.0)
 NOVELTY = 0.01  # root mean square change of the landmarks over the picture's long side
 REPEAT_S = 2.0
+#: Time constants in which the published calibration follows the estimate, and when it has arrived.
+APPROACH_S, ARRIVED = 0.4, 2e-4
+_APPROACH_S = {CalibrationStatus.CALIBRATED: 2.0, CalibrationStatus.SUPPLIED: 1.0}
 MOVED_SAMPLES, MOVED_RAD = 6, np.radians(12.0)
 
 
@@ -82,6 +85,8 @@ class Calibrator:
     ) -> None:
         self._start = initial.for_size(size_wh) if initial else uncalibrated(camera_id, size_wh)
         self._current = self._start
+        self._target: CameraCalibration | None = None
+        self._approached_s = -np.inf
         self._scale = metric_scale
         self._samples: deque[Sample] = deque(maxlen=WINDOW)
         self._next_s = -np.inf
@@ -101,15 +106,19 @@ class Calibrator:
 
     def update(self, t_s: float, detections: Sequence[Detection]) -> CameraCalibration:
         """Looks at most at one of the people, and only now and then; returns the calibration as it stands."""
-        if t_s < self._next_s or not detections:
-            return self._current
+        if t_s >= self._next_s and detections:
+            self._look(t_s, detections)
+        self._approach(t_s)
+        return self._current
+
+    def _look(self, t_s: float, detections: Sequence[Detection]) -> None:
         settled = self._current.status in (CalibrationStatus.CALIBRATED, CalibrationStatus.SUPPLIED)
         # Uneven intervals, or the samples could fall into step with somebody's walk
         self._looks += 1
         self._next_s = t_s + (0.4 if settled else 0.12) * (0.6 + 0.8 * (self._looks * 0.618 % 1.0))
         person = detections[self._looks % len(detections)]
         if person.landmarks is None:
-            return self._current
+            return
         scale = self._scale(person.track_id)
         sample = make_sample(person.landmarks, person.track_id, t_s, self._Ks, self._start.distortion,
                              self._start.size_wh, scale)  # fmt: skip
@@ -120,8 +129,10 @@ class Calibrator:
         else:
             self.gates["accepted"] += 1
             self._samples.append(sample)
-            self._current = self._moved() or self._blend(self._estimate())
-        return self._current
+            moved = self._moved()
+            self._target = self._estimate()
+            if moved is not None:
+                self._current = moved
 
     def _is_new(self, sample: Sample) -> bool:
         last = next((s for s in reversed(self._samples) if s.track_id == sample.track_id), None)
@@ -184,22 +195,25 @@ class Calibrator:
 
     def _height(self, at: int, up: Array, focal_spread: float, up_spread: float) -> tuple[float | None, float | None]:
         """Median distance of standing feet below the camera along gravity, and its standard deviation, metres."""
-        feet = [s.feet_camera_m[at] for s in self._samples if s.feet_camera_m is not None]
-        if len(feet) < 3:
+        known = [s for s in self._samples if s.feet_camera_m is not None]
+        standing = [s for s in known if s.standing]
+        if not known or (not standing and self._start.camera_height_m is not None):
             return self._start.camera_height_m, self._start.height_spread_m
-        points = np.stack(feet)
+        # Who does not stand has mostly one foot on the floor too: better than no floor, until somebody stands
+        enough = len(standing) >= 3
+        points = np.stack([s.feet_camera_m[at] for s in (standing if enough else known) if s.feet_camera_m is not None])
         lowest = np.max(-(points @ up), axis=1)
         height = float(np.median(lowest))
         depth = float(np.median(points[..., 2]))
-        scatter = 1.4826 * float(np.median(np.abs(lowest - height))) / np.sqrt(min(len(feet), VIEWS_WORTH))
+        scatter = 1.4826 * float(np.median(np.abs(lowest - height))) / np.sqrt(min(len(points), VIEWS_WORTH))
         spread = np.sqrt(
             HEIGHT_FLOOR_M**2 + scatter**2 + (up[2] * depth * focal_spread) ** 2 + (depth * up_spread) ** 2
         )
-        return max(height, 0.05), float(spread)
+        return max(height, 0.05), float(spread if enough else np.hypot(spread, UNSURE_HEIGHT_M))
 
     def _moved(self) -> CameraCalibration | None:
         """The calibration with status `moved` when the newest bodies all stand along another vertical."""
-        standing = [s for s in self._samples if s.axes_camera is not None and s.feet_camera_m is not None]
+        standing = [s for s in self._samples if s.axes_camera is not None and s.standing]
         recent, older = standing[-MOVED_SAMPLES:], standing[:-MOVED_SAMPLES]
         known = self._start.status in (CalibrationStatus.CALIBRATED, CalibrationStatus.SUPPLIED)
         if self._gravity_given or len(recent) < MOVED_SAMPLES or not (known or len(older) >= MOVED_SAMPLES):
@@ -225,25 +239,38 @@ class Calibrator:
         self._samples = deque(recent, maxlen=WINDOW)
         return dataclasses.replace(self._current, status=CalibrationStatus.MOVED)
 
-    def _blend(self, new: CameraCalibration) -> CameraCalibration:
-        """A step from the published calibration toward the new estimate, so that the world does not jump."""
-        old = self._current
+    def _approach(self, t_s: float) -> None:
+        """Moves the published calibration toward the estimate as time goes on, so that the world does not jump."""
+        new, old = self._target, self._current
+        if new is None or new is old:
+            return
+        dt, self._approached_s = t_s - self._approached_s, t_s
         if old.n_samples == 0 and old.status is CalibrationStatus.UNCALIBRATED:
-            return new
-        share = 0.08 if old.status is CalibrationStatus.CALIBRATED else 0.3
+            self._current = new
+            return
+        share = 1.0 - float(np.exp(-np.clip(dt, 0.0, 1.0) / _APPROACH_S.get(old.status, APPROACH_S)))
         rotvec = log_so3(new.R_world_camera @ old.R_world_camera.T)
-        K = new.K
-        if not self.supplied:
-            K = _with_focal(new.K, old.K[0, 0] ** (1 - share) * new.K[0, 0] ** share)
+        log_ratio = float(np.log(new.K[0, 0] / old.K[0, 0]))
         height = new.camera_height_m
         if height is not None and old.camera_height_m is not None:
-            height = (1 - share) * old.camera_height_m + share * height
+            height = old.camera_height_m + share * (height - old.camera_height_m)
+        turned = float(np.linalg.norm(rotvec))
+        left = max(turned, abs(log_ratio), abs((new.camera_height_m or 0.0) - (height or 0.0)))
+        if left < ARRIVED:
+            self._current = self._target = dataclasses.replace(new, status=self._status_on_the_way(old, new, turned))
+            return
+        K = new.K if self.supplied else _with_focal(new.K, old.K[0, 0] * float(np.exp(share * log_ratio)))
         R = R_world_camera_from_up((exp_so3(share * rotvec) @ old.R_world_camera)[1])
-        status = new.status
-        on_its_way = angle_between(R, new.R_world_camera) > new.gravity_spread_rad
-        if status is CalibrationStatus.CALIBRATED and on_its_way:
-            status = CalibrationStatus.CALIBRATING
-        return dataclasses.replace(new, K=K, R_world_camera=R, camera_height_m=height, status=status)
+        status = self._status_on_the_way(old, new, turned)
+        self._current = dataclasses.replace(new, K=K, R_world_camera=R, camera_height_m=height, status=status)
+
+    def _status_on_the_way(self, old: CameraCalibration, new: CameraCalibration, turned: float) -> CalibrationStatus:
+        """`moved` until the new estimate stands by itself, and not `calibrated` while far from it."""
+        if turned <= new.gravity_spread_rad:
+            return new.status
+        if old.status is CalibrationStatus.MOVED:
+            return old.status
+        return CalibrationStatus.CALIBRATING if new.status is CalibrationStatus.CALIBRATED else new.status
 
 
 def _angle(a: Array, b: Array) -> float:

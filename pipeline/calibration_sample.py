@@ -46,7 +46,8 @@ class Sample:
     worth          0..1 as evidence of the focal length: a body cut at the waist holds little perspective
     axes_camera    (F, 3) unit, the body's upward axis in the camera, or None when no axis stands for gravity
     axis_sigma_rad how far that axis is from the vertical, as a rule; radians
-    feet_camera_m  (F, 4, 3) heels and toes in the camera, metres, or None when they are hidden or not standing
+    feet_camera_m  (F, 4, 3) heels and toes in the camera, metres, or None when they are hidden
+    standing       upright on straight legs
     signature      (38,) body points relative to the picture: two like samples say the same thing twice
     """
 
@@ -57,6 +58,7 @@ class Sample:
     axes_camera: Array | None
     axis_sigma_rad: float
     feet_camera_m: Array | None
+    standing: bool
     signature: Array
 
 
@@ -89,11 +91,11 @@ def make_sample(
     visible = np.zeros(33, dtype=bool)
     visible[BODY] = seen
     axis, sigma, standing = _upward_axis(points, visible)
-    feet = points[FEET] @ np.swapaxes(fit.Rs, -1, -2) + fit.ts[:, None] if standing and visible[FEET].all() else None
+    feet = points[FEET] @ np.swapaxes(fit.Rs, -1, -2) + fit.ts[:, None] if visible[FEET].all() else None
     signature = ((uv - np.asarray(size_wh) / 2) / max(size_wh)).ravel()
     worth = 1.0 if visible[LEGS].all() else TRUNCATED_WORTH
     axes = None if axis is None else normalize(fit.Rs @ axis)
-    return Sample(t_s, track_id, fit.error_m2, worth, axes, sigma, feet, signature)
+    return Sample(t_s, track_id, fit.error_m2, worth, axes, sigma, feet, standing, signature)
 
 
 def _upward_axis(points: Array, visible: NDArray[np.bool_]) -> tuple[Array | None, float, bool]:

@@ -151,7 +151,7 @@ def test_a_body_bent_or_seated_does_not_pass_for_gravity():
         see(stand(BODY, seated, 0.3, (0, -3.5)), truth).landmarks, 1, 0.0, truth.K[None], np.zeros(5), SIZE_WH
     )
     assert sample.axes_camera is None
-    assert sample.feet_camera_m is None
+    assert not sample.standing
 
 
 def test_perspective_fit_finds_pose_and_the_true_focal_length_has_the_least_error():
