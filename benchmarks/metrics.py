@@ -9,12 +9,16 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.truth import SCORED
-from pipeline.frames import Array, cross, normalize
+from pipeline.frames import Array, cross, exp_so3, normalize
 
 _HIPS = [SCORED.index("left_hip"), SCORED.index("right_hip")]
 _SHOULDERS = [SCORED.index("left_shoulder"), SCORED.index("right_shoulder")]
 _ANKLES = [SCORED.index("left_ankle"), SCORED.index("right_ankle")]
 _WRISTS = [SCORED.index("left_wrist"), SCORED.index("right_wrist")]
+
+
+#: Wrists whose velocities agree less say nothing about the lag.
+MIN_CORRELATION = 0.3
 
 
 def root(joints: Array) -> Array:
@@ -56,13 +60,17 @@ def root_error(joints: Array, truth: Array) -> tuple[float, float]:
     known = np.isfinite(a).all(-1) & np.isfinite(b).all(-1)
     if np.count_nonzero(known) < 2:
         return float("nan"), float("nan")
-    a, b = a[known] - a[known].mean(0), b[known] - b[known].mean(0)
-    turn = np.arctan2((a[:, 2] * b[:, 0] - a[:, 0] * b[:, 2]).sum(), (a[:, 0] * b[:, 0] + a[:, 2] * b[:, 2]).sum())
-    c, s = np.cos(turn), np.sin(turn)
-    a = a @ np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]]).T
+    a, b = aligned(a[known], b[known]), b[known] - b[known].mean(0)
     error = float(np.linalg.norm(a - b, axis=-1).mean())
     path = float(np.linalg.norm(np.diff(b, axis=0), axis=-1).sum())
     return error * 1e3, 100 * error / path if path > 0.5 else float("nan")
+
+
+def aligned(path: Array, true: Array) -> Array:
+    """`path` (N, 3) about its middle, turned about the vertical to lie best on `true` about its own; no nan."""
+    a, b = path - path.mean(0), true - true.mean(0)
+    turn = np.arctan2((a[:, 2] * b[:, 0] - a[:, 0] * b[:, 2]).sum(), (a[:, 0] * b[:, 0] + a[:, 2] * b[:, 2]).sum())
+    return a @ exp_so3([0.0, turn, 0.0]).T
 
 
 def pitch_bias_deg(joints_world: Array, truth_world: Array) -> float:
@@ -80,7 +88,10 @@ def pitch_bias_deg(joints_world: Array, truth_world: Array) -> float:
 
 
 def jitter(joints: Array, fps: float) -> float:
-    """Mean third derivative of the joints' positions, 10 m/s^3 (Yi et al., TransPose, 2021; GVHMR, 2024)."""
+    """Mean third derivative of the joints' positions, 10 m/s^3 (Yi et al., TransPose, 2021; GVHMR, 2024).
+
+    Of joints in the world it has the root's in it, of root-relative ones (as raw landmarks are) it has not.
+    """
     return mean(np.linalg.norm(np.diff(joints, 3, axis=0), axis=-1)) * fps**3 / 10
 
 
@@ -98,25 +109,32 @@ def foot_slide_mm(joints_world: Array, truth: Array) -> float:
 
 
 def lag_frames(joints: Array, truth: Array, most: int = 8) -> float:
-    """Frames by which the faster wrist's speed comes after the true one's: the peak of their cross-correlation."""
-    best = float("nan")
-    fastest = 0.0
+    """Frames by which a wrist comes after the true one: where the correlation of their velocities has its peak.
+
+    Velocities relative to the root, as vectors and in the same axes; the wrist whose peak is higher, and nan where
+    neither reaches MIN_CORRELATION. Parts of a frame by a parabola through the peak. `most` frames at most.
+    """
+    best, highest = float("nan"), MIN_CORRELATION
     for wrist in _WRISTS:
-        a = np.linalg.norm(np.diff(relative(joints)[:, wrist], axis=0), axis=-1)
-        b = np.linalg.norm(np.diff(relative(truth)[:, wrist], axis=0), axis=-1)
-        known = np.isfinite(a) & np.isfinite(b)
-        if np.count_nonzero(known) < 8 * most or b[known].std() <= fastest:
+        a, b = np.diff(relative(joints)[:, wrist], axis=0), np.diff(relative(truth)[:, wrist], axis=0)
+        known = np.isfinite(a).all(-1) & np.isfinite(b).all(-1)
+        if np.count_nonzero(known) < 8 * most:
             continue
-        fastest = float(b[known].std())
-        a, b = np.where(known, a - a[known].mean(), 0.0), np.where(known, b - b[known].mean(), 0.0)
+        a, b = np.where(known[:, None], a, 0.0), np.where(known[:, None], b, 0.0)
         shifts = list(range(-most, most + 1))
-        match = [float((a[max(0, k) : len(a) + min(0, k)] * b[max(0, -k) : len(b) - max(0, k)]).sum()) for k in shifts]
+        match = [_cosine(a[max(0, k) : len(a) + min(0, k)], b[max(0, -k) : len(b) - max(0, k)]) for k in shifts]
         at = int(np.argmax(match))
-        best = float(shifts[at])
+        if match[at] < highest:
+            continue
+        best, highest = float(shifts[at]), match[at]
         if 0 < at < len(match) - 1:
             left, peak, right = match[at - 1 : at + 2]
             best += 0.5 * (left - right) / (left - 2 * peak + right)
     return best
+
+
+def _cosine(a: Array, b: Array) -> float:
+    return float((a * b).sum() / max(np.sqrt((a * a).sum() * (b * b).sum()), 1e-12))
 
 
 def mean(values: Array) -> float:

@@ -166,11 +166,18 @@ def test_lag_finds_parts_of_a_frame(shift):
     assert metrics.lag_frames(wave(200, shift), wave(200, 0.0)) == pytest.approx(shift, abs=0.15)
 
 
-def test_lag_looks_at_the_faster_wrist():
+def test_lag_looks_at_the_wrist_that_tells():
     late, truth = wave(200, 2.0, RIGHT_WRIST), wave(200, 0.0, RIGHT_WRIST)
     late[:, LEFT_WRIST, 1] += 0.005 * np.sin(np.arange(200) / 3.0)
-    truth[:, LEFT_WRIST, 1] += 0.005 * np.sin(np.arange(200) / 3.0)
+    truth[:, LEFT_WRIST, 1] += 0.005 * np.sin(np.arange(200) / 2.0)
     assert metrics.lag_frames(late, truth) == pytest.approx(2.0, abs=0.1)
+
+
+def test_wrists_that_do_not_agree_have_no_lag():
+    rng = np.random.default_rng(5)
+    noise = standing(300)
+    noise[:, [LEFT_WRIST, RIGHT_WRIST]] += rng.normal(0.0, 0.1, (300, 2, 3))
+    assert np.isnan(metrics.lag_frames(noise, wave(300, 0.0)))
 
 
 def test_a_short_clip_has_no_lag():
