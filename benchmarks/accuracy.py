@@ -154,7 +154,8 @@ _COLUMNS = {
     "focal_err_pct": "f %", "focal_spread_pct": "±%", "gravity_err_deg": "grav°", "height_err_m": "h m",
     "mpjpe_mm": "MPJPE", "pa_mpjpe_mm": "PA", "wmpjpe_mm": "W", "root_err_mm": "root", "root_err_pct": "root%",
     "pitch_bias_deg": "lean°", "jitter": "jitter", "local_jitter": "local",
-    "acceleration_err_m_s2": "acc", "lag_frames": "lag", "foot_slide_mm": "slide", "found_pct": "found", "id_switches": "ids",
+    "acceleration_err_m_s2": "acc", "lag_frames": "lag", "foot_slide_mm": "slide", "found_pct": "found",
+    "id_switches": "ids",
 }  # fmt: skip
 
 

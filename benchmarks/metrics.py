@@ -117,10 +117,10 @@ def lag_frames(joints: Array, truth: Array, most: int = 8) -> float:
     best, highest = float("nan"), MIN_CORRELATION
     for wrist in _WRISTS:
         a, b = np.diff(relative(joints)[:, wrist], axis=0), np.diff(relative(truth)[:, wrist], axis=0)
-        known = np.isfinite(a).all(-1) & np.isfinite(b).all(-1)
+        known = np.isfinite(a + b).all(-1, keepdims=True)
         if np.count_nonzero(known) < 8 * most:
             continue
-        a, b = np.where(known[:, None], a, 0.0), np.where(known[:, None], b, 0.0)
+        a, b = np.where(known, a, 0.0), np.where(known, b, 0.0)
         shifts = list(range(-most, most + 1))
         match = [_cosine(a[max(0, k) : len(a) + min(0, k)], b[max(0, -k) : len(b) - max(0, k)]) for k in shifts]
         at = int(np.argmax(match))
