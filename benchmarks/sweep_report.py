@@ -103,9 +103,13 @@ def _sentence(attribute: str, most: float, name: str, values: Sequence[tuple[flo
     what = _NAMES[attribute].format(most)
     return (
         f"{what[0].upper()}{what[1:]} in {100 * np.mean(sizes <= most):.0f} % of the cells with {name} (median "
-        f"{np.median(sizes):.2g}); worst {sizes.max():.3g} at f {worst.focal:g} x height, "
+        f"{_short(np.median(sizes))}); worst {_short(sizes.max())} at f {worst.focal:g} x height, "
         f"pitch {worst.pitch_deg:+.0f}°, {worst.distance_m:g} m."
     )
+
+
+def _short(value: float) -> str:
+    return f"{value:.2g}" if value < 100 else f"{value:.0f}"
 
 
 def _where_it_breaks(whole: Sequence[Outcome], noisy: bool) -> Iterator[str]:
@@ -116,11 +120,12 @@ def _where_it_breaks(whole: Sequence[Outcome], noisy: bool) -> Iterator[str]:
         ("distance", lambda o: o.distance_m, "{:g} m"),
     )
     for attribute, most in (NOISY if noisy else EXACT).items():
-        beyond = []
+        beyond, among = [], 0
         for name, of, form in axes:
             for value in sorted({of(o) for o in whole}):
                 sizes = [abs(v) for o in whole if of(o) == value and (v := getattr(o, attribute)) is not None]
+                among += bool(sizes)
                 if sizes and np.median(sizes) > most:
-                    beyond.append(f"{name} {form.format(value)} ({np.median(sizes):.2g})")
-        where = ", ".join(beyond) if beyond else "nowhere"
+                    beyond.append(f"{name} {form.format(value)} ({_short(np.median(sizes))})")
+        where = "nowhere" if not beyond else "everywhere" if len(beyond) == among else ", ".join(beyond)
         yield f'Where the median breaks "{_NAMES[attribute].format(most)}": {where}.'
