@@ -45,7 +45,9 @@ def open_detector(options: argparse.Namespace, stack: ExitStack) -> Detector:
     """The networks that find people, built and warmed."""
     if options.detector == "mediapipe":
         return MediaPipeDetector(stack.enter_context(closing(MediaPipeReference(options.max_people))))
-    blazepose = BlazePose.open(device=options.device, backend=options.backend, threads=options.threads)
+    blazepose = BlazePose.open(
+        device=options.device, backend=options.backend, threads=options.threads, max_batch=options.max_people
+    )
     return PersonDetector(stack.enter_context(closing(blazepose)), options.max_people)
 
 
@@ -65,7 +67,8 @@ def open_stream(options: argparse.Namespace, source: Source, detector: Detector,
     supplied = supplied_calibration(options, source)
     recovery = LandmarkRecovery(body, options.height)
     # A file's result must not depend on earlier runs, so only cameras have a cache unless one is named
-    cached = supplied is None and not options.no_cache and (source.live or options.calibration_dir is not None)
+    camera = source.live and not options.realtime
+    cached = supplied is None and not options.no_cache and (camera or options.calibration_dir is not None)
     store = CalibrationStore(options.calibration_dir) if cached else None
 
     def calibrator_for(camera_id: str, size_wh: tuple[int, int]) -> Calibrator:

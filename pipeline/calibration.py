@@ -112,7 +112,7 @@ class Calibrator:
         return self._current
 
     def _look(self, t_s: float, detections: Sequence[Detection]) -> None:
-        settled = self._current.status in (CalibrationStatus.CALIBRATED, CalibrationStatus.SUPPLIED)
+        settled = self._current.status is CalibrationStatus.CALIBRATED or len(self._samples) >= MIN_SAMPLES
         # Uneven intervals, or the samples could fall into step with somebody's walk
         self._looks += 1
         self._next_s = t_s + (0.4 if settled else 0.12) * (0.6 + 0.8 * (self._looks * 0.618 % 1.0))

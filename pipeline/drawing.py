@@ -124,7 +124,7 @@ def _draw_floor(image: Image, calibration: CameraCalibration, unit: float) -> No
 
 
 def _draw_horizon(image: Image, calibration: CameraCalibration, unit: float) -> None:
-    """Dashed while gravity is not known to 5 degrees."""
+    """Dashed while gravity is not known to 10 degrees."""
     directions = horizon_camera(calibration)
     if directions is None:
         return
@@ -132,7 +132,7 @@ def _draw_horizon(image: Image, calibration: CameraCalibration, unit: float) -> 
     segments = clip_to_picture(np.stack([points[:-1], points[1:]], axis=1), (image.shape[1], image.shape[0]))
     if not len(segments):
         return
-    if calibration.gravity_spread_rad > np.radians(5.0):
+    if calibration.gravity_spread_rad > np.radians(10.0):
         segments = np.concatenate([_dashes(segment, 14 * unit) for segment in segments])
     _stroke(image, segments, HORIZON, max(1, round(1.2 * unit)))
 

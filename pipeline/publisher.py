@@ -218,6 +218,9 @@ def _new_socket(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
 
 def _bind(socket: zmq.Socket[bytes], address: str) -> None:
     try:
+        # ZeroMQ reads the digits of a port and forgets the rest
+        if address.startswith("tcp://") and not re.search(r":(\d+|\*)$", address):
+            raise zmq.ZMQError(errno.EINVAL)
         socket.bind(address)
     except zmq.ZMQError as error:
         port = re.search(r":(\d+)$", address)

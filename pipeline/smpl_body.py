@@ -28,6 +28,8 @@ def load_smpl(file: Path) -> BodyModel:
     placed by SMPL's joints. Raises ValueError when the file is not an SMPL model, OSError when it cannot be read,
     ImportError when `smplx` is not installed.
     """
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: expected an SMPL model file (.pkl or .npz), found none; --body smpl=FILE.")
     smplx = _import_smplx()
     data = _read(file)
     struct = smplx.utils.Struct(**data)

@@ -147,7 +147,7 @@ def _person_text(person: PersonMessage) -> str:
     predicted = "  predicted" if person.predicted else ""
     return (
         f"id {person.id}  x {x:+.2f} y {y:+.2f} z {z:+.2f} m  yaw {math.degrees(person.yaw_rad):+4.0f}°  "
-        f"height {extent:.2f} m{predicted}"
+        f"joints span {extent:.2f} m{predicted}"
     )
 
 

@@ -213,7 +213,9 @@ def test_a_port_in_use_says_what_to_type(stream: Publisher) -> None:
         Publisher("cam", f"tcp://127.0.0.1:{foreign.getsockname()[1]}")
 
 
-@pytest.mark.parametrize("bind", ["5556", "tcp://127.0.0.1", "tcp://192.0.2.1:5556", "http://127.0.0.1:1", ""])
+@pytest.mark.parametrize(
+    "bind", ["5556", "tcp://127.0.0.1", "tcp://127.0.0.1:80x", "tcp://192.0.2.1:5556", "http://127.0.0.1:1", ""]
+)
 def test_an_address_that_is_none_says_what_to_type(bind: str) -> None:
     with pytest.raises(ValueError, match=r"Cannot publish at .* --bind tcp://127\.0\.0\.1:5556"):
         Publisher("cam", bind)
