@@ -46,7 +46,7 @@ MAX_FOCAL_SPREAD, MAX_GRAVITY_SPREAD_RAD = 0.40, np.radians(14.0)
 NOVELTY = 0.01  # root mean square change of the landmarks over the picture's long side
 REPEAT_S = 2.0
 #: Time constants in which the published calibration follows the estimate, and when it has arrived.
-APPROACH_S, ARRIVED = 0.4, 2e-4
+APPROACH_S, ARRIVED = 0.4, 5e-4
 _APPROACH_S = {CalibrationStatus.CALIBRATED: 2.0, CalibrationStatus.SUPPLIED: 1.0}
 MOVED_SAMPLES, MOVED_RAD = 6, np.radians(12.0)
 

@@ -151,7 +151,7 @@ class LandmarkRecovery:
         places = _place(posed.landmarks[:, BODY], rays, weights, fit.ts[:, 2])
         depths = np.einsum("pj,pnj->pn", fit.Rs[:, 2], points)
         seen = Evidence(rays, weights, depths[:, BODY] - depths[:, _HIPS].mean(1, keepdims=True))
-        roots, Rs, places, posed = refined(shaped, roots, Rs, places, seen, REFINE_STEPS)
+        roots, Rs, places, posed = refined(posed, places, seen, REFINE_STEPS)
         scores = np.array([d.score for d, _ in people])
         confidence = np.clip(visibility @ _CONFIDENCE.T, 0.0, 1.0) * scores[:, None]
         bodies = [
@@ -206,7 +206,7 @@ def _fit(tracks: list[_Track], points: Array, rays: Array, weights: Array) -> Pe
     known = [s for s in starts if s is not None]
     if len(known) == len(starts):
         start = PerspectiveFit(np.stack([R for R, _ in known]), np.stack([t for _, t in known]), np.zeros(len(known)))
-        fit = fit_perspective(points, rays, weights, start, iterations=2)
+        fit = fit_perspective(points, rays, weights, start, iterations=1)
     else:
         fit = fit_perspective(points, rays, weights, iterations=6)
     for i, track in enumerate(tracks):
@@ -238,7 +238,7 @@ def _place(offsets: Array, rays: Array, weights: Array, depth_m: Array) -> Array
     """
     t = np.zeros((len(offsets), 3))
     depth = np.broadcast_to(np.maximum(depth_m, 0.3)[:, None], weights.shape)
-    for _ in range(3):
+    for _ in range(2):
         w = np.sqrt(weights) / depth
         A = np.zeros((*weights.shape, 2, 3))
         A[..., 0, 0] = A[..., 1, 1] = w

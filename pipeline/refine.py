@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.body import PosedBody, ShapedBody
+from pipeline.body import PosedBody
 from pipeline.calibration_sample import BODY
-from pipeline.frames import Array, cross, exp_so3, nearest_rotation
+from pipeline.frames import Array, cross, exp_so3
 from pipeline.types import JOINT, JOINT_PARENTS
 
 #: Joints that turn in the refinement, with the standard deviation (radians) of what the closed form leaves open.
@@ -37,15 +37,14 @@ SIGMA_DEPTH_M = 0.10  # of a metric landmark along the view
 SIGMA_PLACE_M = 3.0  # of the place the closed form gives: the picture decides it
 
 
-def _moves(landmark_joint: Array) -> Array:
-    """(n, K) 1 where a landmark moves with a pivot."""
-    moves = np.zeros((24, len(_AT)))
-    for j in range(24):
-        up = j
-        while up >= 0:
-            moves[j, up == _AT] = 1.0
-            up = JOINT_PARENTS[up]
-    return moves[landmark_joint]
+#: (24, K) 1 where a joint moves with a pivot.
+_MOVES = np.zeros((24, len(_AT)))
+for _joint in range(24):
+    _up = _joint
+    while _up >= 0:
+        _MOVES[_joint, _up == _AT] = 1.0
+        _up = JOINT_PARENTS[_up]
+_HIPS = np.array([JOINT["left_hip"], JOINT["right_hip"]])
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,20 +61,18 @@ class Evidence:
     depths_m: Array
 
 
-def refined(
-    shaped: ShapedBody, roots: Array, Rs: Array, places: Array, seen: Evidence, steps: int = 2
-) -> tuple[Array, Array, Array, PosedBody]:
+def refined(posed: PosedBody, places: Array, seen: Evidence, steps: int = 1) -> tuple[Array, Array, Array, PosedBody]:
     """Rs_camera_root (P, 3, 3), Rs_parent_joint (P, 23, 3, 3), t_camera_root (P, 3) and the body in that pose.
 
-    Starts at `roots`, `Rs`, `places` of the same shapes.
+    Starts at the body `posed` with its pelvis at the origin, moved to `places` (P, 3).
     """
-    moves = _moves(shaped.model.landmark_joint[BODY])
-    hips = np.array([JOINT["left_hip"], JOINT["right_hip"]])
+    shaped, roots, Rs = posed.shaped, posed.Rs_frame_joint[:, 0], posed.Rs_parent_joint
+    posed = PosedBody(shaped, posed.joints + places[:, None], posed.Rs_frame_joint, Rs)
+    moves = _MOVES[shaped.model.landmark_joint[BODY]]
     turned = np.zeros((len(roots), 3 * len(_AT)))
-    posed = shaped.posed(roots, places, Rs)
     size = _extent(seen)
     for _ in range(steps):
-        J, r = _linearised(posed, moves, hips, seen, size)
+        J, r = _linearised(posed, moves, seen, size)
         At = np.swapaxes(J, 1, 2)
         H, g = At @ J, (At @ r[..., None])[..., 0]
         k = len(_PRIOR)
@@ -98,7 +95,7 @@ def _extent(seen: Evidence) -> Array:
     return 2.5 * np.sqrt((w[..., None] * (seen.rays - middle) ** 2).sum((1, 2)))
 
 
-def _linearised(posed: PosedBody, moves: Array, hips: Array, seen: Evidence, size: Array) -> tuple[Array, Array]:
+def _linearised(posed: PosedBody, moves: Array, seen: Evidence, size: Array) -> tuple[Array, Array]:
     """Jacobian (P, 3 n, 3 K + 3) of the whitened residuals (P, 3 n) by the pivots' turns and the place."""
     points = posed.landmarks[:, BODY]
     P, n = points.shape[:2]
@@ -112,7 +109,7 @@ def _linearised(posed: PosedBody, moves: Array, hips: Array, seen: Evidence, siz
     rows[..., 2, 2] = root_w / SIGMA_DEPTH_M
     r = np.empty((P, n, 3))
     r[..., :2] = (uv - seen.rays) * (root_w / (SIGMA_IMAGE * size[:, None]))[..., None]
-    depth = points[..., 2] - posed.joints[:, hips, 2].mean(1, keepdims=True)
+    depth = points[..., 2] - posed.joints[:, _HIPS, 2].mean(1, keepdims=True)
     r[..., 2] = (depth - seen.depths_m) * root_w / SIGMA_DEPTH_M
     arms = (points[:, :, None] - posed.joints[:, None, _AT]) * moves[..., None]
     J = np.empty((P, n, 3, len(_AT) * 3 + 3))
@@ -130,5 +127,5 @@ def _turned(posed: PosedBody, roots: Array, Rs: Array, turns: Array) -> tuple[Ar
     own = exp_so3(turns[:, _TURNED_BY] * _TURNED_SHARE)
     Rs = Rs.copy()
     at = _TURNED - 1
-    Rs[:, at] = nearest_rotation(np.swapaxes(frames, -1, -2) @ own @ frames @ Rs[:, at])
-    return nearest_rotation(exp_so3(turns[:, 0]) @ roots), Rs
+    Rs[:, at] = np.swapaxes(frames, -1, -2) @ own @ frames @ Rs[:, at]
+    return exp_so3(turns[:, 0]) @ roots, Rs
