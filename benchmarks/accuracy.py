@@ -125,7 +125,8 @@ def body_errors(m: Match, fps: float, prefix: str = "") -> dict[str, float]:
 def measure(clip: ClipTruth, run: Run) -> dict[str, Any]:
     """All numbers of one clip."""
     calibrations = [r.calibration for r in run.results]
-    report: dict[str, Any] = {"clip": clip.name, **camera_errors(calibrations[-1], clip)}
+    report: dict[str, Any] = {"clip": clip.name, **dict.fromkeys(KEYS), **dict.fromkeys(f"raw_{key}" for key in KEYS)}
+    report.update(camera_errors(calibrations[-1], clip))
     report["status"] = str(calibrations[-1].status)
     report["height_spread_m"] = calibrations[-1].height_spread_m
     report["gravity_spread_deg"] = float(np.degrees(calibrations[-1].gravity_spread_rad))
@@ -149,6 +150,14 @@ def measure(clip: ClipTruth, run: Run) -> dict[str, Any]:
 def _degrees_between(a: Array, b: Array) -> float:
     return float(np.degrees(np.arccos(np.clip(a @ b, -1.0, 1.0))))
 
+
+#: What every report has, each again with `raw_` in front for the baseline; None where there is no truth or no such
+#: thing (raw landmarks have no place in the world).
+KEYS = (
+    "focal_err_pct", "focal_spread_pct", "gravity_err_deg", "height_err_m", "mpjpe_mm", "pa_mpjpe_mm", "wmpjpe_mm",
+    "root_err_mm", "root_err_pct", "pitch_bias_deg", "jitter", "local_jitter", "acceleration_err_m_s2", "lag_frames",
+    "foot_slide_mm", "found_pct", "id_switches",
+)  # fmt: skip
 
 _COLUMNS = {
     "focal_err_pct": "f %", "focal_spread_pct": "±%", "gravity_err_deg": "grav°", "height_err_m": "h m",

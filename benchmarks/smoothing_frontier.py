@@ -32,10 +32,11 @@ from pipeline import smoothing
 from pipeline.body import BodyModel
 from pipeline.frames import Array
 
+Params = tuple[tuple[float, float], ...]
 #: Cut-off at rest, Hz, and what each m/s adds, of One Euro filters on raw landmarks.
-ONE_EURO = tuple((cutoff, beta) for beta in (0.5, 2.0, 8.0) for cutoff in (0.5, 1.0, 2.0, 4.0))
+ONE_EURO: Params = tuple((cutoff, beta) for beta in (0.5, 2.0, 8.0) for cutoff in (0.5, 1.0, 2.0, 4.0))
 #: The same of our filters on rotations, each rad/s.
-OURS = tuple((cutoff, beta) for beta in (0.3, 1.0, 3.0) for cutoff in (0.5, 1.0, 2.0, 4.0))
+OURS: Params = tuple((cutoff, beta) for beta in (0.3, 1.0, 3.0) for cutoff in (0.5, 1.0, 2.0, 4.0))
 MIN_FOLLOWED_S = 1.0
 ZERO_PHASE_S = 0.05
 MAX_LAG_FRAMES = 1.0
@@ -118,7 +119,7 @@ def our_level(cutoff_hz: float, beta: float) -> Iterator[str]:
         del smoothing.LEVELS[name]
 
 
-def measure(name: str, run: Run) -> list[Point]:
+def measure(name: str, run: Run, ours: Params = OURS, euros: Params = ONE_EURO) -> list[Point]:
     """Every smoothing on one clip, of which `run` has the detections."""
     fps, size_wh = run.fps, run.results[0].size_wh
     body = BodyModel.load()
@@ -134,14 +135,14 @@ def measure(name: str, run: Run) -> list[Point]:
         return Point(name, family, title, jitter, jitter / raw_jitter, lag, 1e3 * lag / fps)
 
     def replayed(level: str) -> dict[int, Array]:
-        ours = tracks(replay(run.detections, size_wh, fps, body, level))
-        return {k: ours[k][1] for k in people if k in ours}
+        again = tracks(replay(run.detections, size_wh, fps, body, level))
+        return {k: again[k][1] for k in people if k in again}
 
     points = [point("raw", "raw landmarks", {k: raw for k, (raw, _) in people.items()})]
-    for cutoff, beta in ONE_EURO:
+    for cutoff, beta in euros:
         filtered = {k: one_euro(raw, fps, cutoff, beta) for k, (raw, _) in people.items()}
         points.append(point("one euro", f"{cutoff:g} Hz, {beta:g}", filtered))
-    for cutoff, beta in OURS:
+    for cutoff, beta in ours:
         with our_level(cutoff, beta) as level:
             points.append(point("ours", level, replayed(level)))
     return points + [point("level", level, replayed(level)) for level in smoothing.LEVELS]

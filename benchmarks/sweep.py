@@ -3,7 +3,8 @@
     python -m benchmarks.sweep [--noisy] [--json] [--plot FILE]
 
 Focal length x pitch x distance, ten seconds each through calibration, recovery, orientation correction and smoothing,
-from exact landmarks or (--noisy) from landmarks that err as `benchmarks.landmark_noise` says. People are filmed so
+from exact landmarks, with smoothing off (at ten pictures a second its lag would be most of the error), or (--noisy)
+from landmarks that err as `benchmarks.landmark_noise` says. People are filmed so
 that as much of them is in the picture as the room allows: the camera is 0.15 to 7 m above their floor. The camera is
 judged after the ten seconds, joints and roots (after aligning yaw and origin) over the last five.
 """
@@ -99,7 +100,7 @@ def film(cell: Cell, noise: LandmarkNoise | None = None, seconds: float = SECOND
     betas = body.betas_for_height(float(rng.uniform(1.60, 1.85)))
     posed = act(body, betas, space, seconds, FPS)
     detections = observe(posed, calibration, FPS, noise, cell.seed)
-    run = replay(detections, SIZE_WH, FPS, body)
+    run = replay(detections, SIZE_WH, FPS, body, "off" if noise is None else "default")
     truth = PersonTruth(in_camera(np.asarray(posed.joints), calibration)[:, SCORED_JOINTS])
     R, height = calibration.R_world_camera, calibration.camera_height_m
     return run, ClipTruth("sweep", Path(), SIZE_WH, calibration.K, R, height, (truth,))

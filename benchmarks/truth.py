@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,23 +49,52 @@ class ClipTruth:
     people: tuple[PersonTruth, ...]
 
 
-def read_clip(folder: Path) -> ClipTruth:
-    """The clip in `folder`. Raises OSError or ValueError, one sentence, when it is not one."""
+@dataclass(frozen=True, eq=False)
+class CameraTruth:
+    """What camera.json says; None where it says nothing.
+
+    record                          the file as it is
+    K                               (3, 3) pixels
+    R_camera_file, t_camera_file_m  (3, 3), (3,) from the file's world (z up) to the camera
+    R_world_camera, height_m        in the stream's world
+    """
+
+    record: dict[str, Any]
+    K: Array | None
+    R_camera_file: Array | None
+    t_camera_file_m: Array | None
+    R_world_camera: Array | None
+    height_m: float | None
+
+
+def read_camera(folder: Path) -> CameraTruth:
+    """The camera of the clip in `folder`. Raises OSError or ValueError, one sentence, when there is none."""
     record_file = folder / "camera.json"
     if not record_file.is_file():
         raise FileNotFoundError(f"{folder}: expected a folder with video.mp4 and camera.json; name such a clip.")
     record = json.loads(record_file.read_text())
     K = np.array(record["K"]) if record.get("K") else None
-    R = height = None
-    people = []
+    R_camera_file = t_camera_file = R = height = None
     if "R_world_to_cam" in record:
         R_camera_file, t_camera_file = np.array(record["R_world_to_cam"]), np.array(record["t_world_to_cam_m"])
         R, height = R_world_camera_from_up(R_camera_file[:, 2]), float((-R_camera_file.T @ t_camera_file)[2])
-        people = [_person(path, R_camera_file, t_camera_file) for path in sorted(folder.glob("joints*.npz"))]
     if "up_in_camera" in record:
         R = R_world_camera_from_up(record["up_in_camera"])
-    width, high = record["image_size"]
-    return ClipTruth(folder.name, folder / "video.mp4", (width, high), K, R, height, tuple(people))
+    return CameraTruth(record, K, R_camera_file, t_camera_file, R, height)
+
+
+def read_clip(folder: Path) -> ClipTruth:
+    """The clip in `folder`. Raises OSError or ValueError, one sentence, when it is not one."""
+    camera = read_camera(folder)
+    people = []
+    if camera.R_camera_file is not None and camera.t_camera_file_m is not None:
+        files = sorted(folder.glob("joints*.npz"))
+        people = [_person(path, camera.R_camera_file, camera.t_camera_file_m) for path in files]
+    width, high = camera.record["image_size"]
+    return ClipTruth(
+        folder.name, folder / "video.mp4", (width, high), camera.K, camera.R_world_camera, camera.height_m,
+        tuple(people),
+    )  # fmt: skip
 
 
 def _person(path: Path, R_camera_file: Array, t_camera_file: Array) -> PersonTruth:

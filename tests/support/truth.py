@@ -6,7 +6,6 @@ and its origin lies on the floor under the camera. Both are tied by the camera: 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from pipeline.frames import Array, R_world_camera_from_up, exp_so3, from_quat_xyzw, normalize, project
+from benchmarks.truth import SCORED_JOINTS, read_camera
+from pipeline.frames import Array, exp_so3, from_quat_xyzw, normalize, project
 from pipeline.messages import PoseMessage
 from pipeline.types import JOINT
 
 CLIPS = Path(__file__).parents[2] / "benchmarks" / "clips"
-#: Joints that every source of truth defines alike within 2 cm.
-SCORED = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-SCORED_JOINTS = np.array([JOINT[f"{side}_{part}"] for part in SCORED for side in ("left", "right")])
 #: A published pelvis farther from every true one, in picture widths, is somebody else.
 NEAR = 0.06
 
@@ -70,25 +67,22 @@ class ClipTruth:
 
 def read_truth(folder: Path) -> ClipTruth:
     """The truth beside `folder`/video.mp4; people only where SMPL joints are given."""
-    record = json.loads((folder / "camera.json").read_text())
-    R_world_camera = R_world_camera_from_up(record["up_in_camera"])
-    height, R_camera_file, t_camera_file = None, np.eye(3), np.zeros(3)
-    if "R_world_to_cam" in record:
-        R_camera_file, t_camera_file = np.array(record["R_world_to_cam"]), np.array(record["t_world_to_cam_m"])
-        height = float((-R_camera_file.T @ t_camera_file)[2])
-
+    truth = read_camera(folder)
+    record, R_world_camera, height = truth.record, truth.R_world_camera, truth.height_m
+    assert truth.K is not None
+    assert R_world_camera is not None
     people = []
     for path in sorted(folder.glob("joints*.npz")):
         with np.load(path) as z:
             if "smpl_joints" not in z.files:
                 continue
-            camera = z["smpl_joints"].astype(float) @ R_camera_file.T + t_camera_file
-            Rs_root = R_world_camera @ R_camera_file @ exp_so3(z["smpl_rotvecs"][:, 0].astype(float))
+            camera = z["smpl_joints"].astype(float) @ truth.R_camera_file.T + truth.t_camera_file_m
+            Rs_root = R_world_camera @ truth.R_camera_file @ exp_so3(z["smpl_rotvecs"][:, 0].astype(float))
             world = camera @ R_world_camera.T + np.array([0.0, height or 0.0, 0.0])
             people.append(PersonTruth(camera, world, Rs_root, z["foot_contact"], float(z["stature_m"])))
     return ClipTruth(
         folder / "video.mp4", (record["image_size"][0], record["image_size"][1]), record["fps"], record["n_frames"],
-        np.array(record["K"]), R_world_camera, height, tuple(people),
+        truth.K, R_world_camera, height, tuple(people),
     )  # fmt: skip
 
 
