@@ -1,8 +1,8 @@
 """What a landmark network makes of exact landmarks: how MediaPipe errs, as numbers.
 
-In the picture: every landmark sits a little off its place, all the time (definition) and for a while (slow error), and
-trembles. In metres: the same, and depth is squeezed, the perspective of the picture leaks into x and y, the axes are
-those of the crop and not of the camera, the whole body leans, and its size is not the person's.
+In the picture every landmark sits a little off its place, all the time (definition) and for a while (slow error), and
+trembles. In metres, the network's x and y are its picture over again, with the perspective of a camera a few metres
+away undone whatever the true one; depth is along the ray through the hips, squeezed, noisier, and the whole body leans.
 """
 
 from __future__ import annotations
@@ -14,39 +14,45 @@ from scipy.signal import lfilter
 
 from benchmarks.synthetic import OUTSIDE, detection, in_camera, visible
 from pipeline.body import PosedBody
-from pipeline.frames import Array, exp_so3, normalize, project, shortest_rotation
+from pipeline.frames import Array, project, shortest_rotation, unproject
 from pipeline.types import CameraCalibration, Detection
 
 
 @dataclass(frozen=True)
 class LandmarkNoise:
-    """Sizes of the errors; 2D ones as a share of the body's size in the picture, standard deviations all.
+    """Sizes of the errors, standard deviations all; 2D ones as a share of the body's size in the picture.
 
-    The defaults give raw landmarks about as wrong as MediaPipe's are on real clips: 105 to 125 mm MPJPE, 75 to 90 mm
-    after Procrustes.
+    Defaults: means over the body's landmarks of what renders with known truth gave (`pipeline.landmark_model`), depth
+    errors such that raw landmarks are as wrong as on real clips, 85 to 125 mm MPJPE, 60 to 90 mm after Procrustes.
 
     px_bias, px_slow, px_tremble  constant, wandering within `slow_s`, and of every frame
-    m_bias, m_slow, m_tremble     the same of metric landmarks, metres
-    depth_slow                    wandering of metric depth on top, metres
-    depth_scale                   what is left of true depth differences
-    leak                          0..1: share of the picture's perspective that is in metric x and y
-    lean_rad, scale               of the whole body, constant: about the camera's x and z axes, and relative size
+    m_bias, m_slow                the same of metric x and y on top of those of the picture, metres
+    depth_bias, depth_slow        the same of metric depth
+    depth_share                   what is left of true depth differences
+    assumed_nearness              1/m, the inverse distance of the camera whose perspective is undone
+    nearness_share                0..1, how much of the true perspective is undone on top
+    lean_rad, scale               of the whole body, constant: about the camera's x axis, and relative size
     outside                       errors of landmarks outside the picture are this much larger
     """
 
-    px_bias: float = 0.010
-    px_slow: float = 0.010
+    px_bias: float = 0.006
+    px_slow: float = 0.009
     px_tremble: float = 0.003
-    m_bias: float = 0.025
-    m_slow: float = 0.025
-    m_tremble: float = 0.005
+    m_bias: float = 0.012
+    m_slow: float = 0.012
+    depth_bias: float = 0.03
     depth_slow: float = 0.06
-    depth_scale: float = 0.75
-    leak: float = 0.5
-    lean_rad: float = float(np.radians(5.0))
+    depth_share: float = 0.62
+    assumed_nearness: float = 0.21
+    nearness_share: float = 0.12
+    lean_rad: float = float(np.radians(4.0))
     scale: float = 0.04
     slow_s: float = 0.5
     outside: float = 3.0
+
+
+#: No error of any kind: the metric landmarks are the true ones but for the perspective, which is undone wholly.
+FAULTLESS = LandmarkNoise(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.5, 1.0)
 
 
 def observe(
@@ -61,9 +67,9 @@ def observe(
         rng = np.random.default_rng(seed)
         worse = np.where(visibility > OUTSIDE, 1.0, noise.outside)[..., None]
         size = np.nanmedian(np.linalg.norm(np.ptp(uv, axis=1), axis=-1))
-        metric = _metric(points, uv, calibration, fps, noise, worse, rng)
         errors = _errors(uv.shape, (noise.px_bias, noise.px_slow, noise.px_tremble), noise.slow_s * fps, rng)
         uv = uv + size * worse * errors
+        metric = _metric(points, uv, calibration, fps, noise, worse, rng)
     return [
         (detection(metric[i], uv[i], visibility[i], calibration),)
         if np.isfinite(uv[i]).all() and np.count_nonzero(visibility[i] > OUTSIDE) >= 8
@@ -76,21 +82,23 @@ def _metric(
     points: Array, uv: Array, calibration: CameraCalibration, fps: float, noise: LandmarkNoise, worse: Array,
     rng: np.random.Generator,
 ) -> Array:  # fmt: skip
-    """Metric landmarks (T, 33, 3) as a crop shows them, before the camera where they are."""
+    """Metric landmarks (T, 33, 3) as the network has them of landmarks seen at `uv`, about the true hips."""
     middle = points[:, 23:25].mean(1, keepdims=True)
-    to_crop = np.swapaxes(
-        shortest_rotation(normalize(middle[:, 0]), np.broadcast_to([0.0, 0.0, 1.0], (len(uv), 3))), 1, 2
-    )
-    offset = (points - middle) @ to_crop
     distance = np.linalg.norm(middle, axis=-1, keepdims=True)
-    nearer = distance / np.maximum(distance + offset[..., 2:], 0.3)
-    offset[..., :2] *= 1.0 + noise.leak * (nearer - 1.0)
-    offset[..., 2] *= noise.depth_scale
-    lean = exp_so3(rng.normal(0.0, noise.lean_rad, 3) * [1.0, 0.0, 0.5])
-    offset = np.exp(rng.normal(0.0, noise.scale)) * offset @ lean.T
-    errors = _errors(points.shape, (noise.m_bias, noise.m_slow, noise.m_tremble), noise.slow_s * fps, rng)
-    errors[..., 2] += _errors(points.shape[:2], (0.0, noise.depth_slow, 0.0), noise.slow_s * fps, rng)
-    return middle + offset + worse * errors
+    ray = middle / distance
+    Rs_crop_camera = shortest_rotation(ray[:, 0], np.broadcast_to([0.0, 0.0, 1.0], ray[:, 0].shape))
+    lines = unproject(uv, calibration.K)
+    ahead = np.maximum((lines * ray).sum(-1, keepdims=True), 0.1)
+    picture = (distance * (lines / ahead - ray)) @ np.swapaxes(Rs_crop_camera, 1, 2)
+    slow = noise.slow_s * fps
+    depth = ((points - middle) * ray).sum(-1)
+    found = noise.depth_share * depth + np.tan(rng.normal(0.0, noise.lean_rad)) * picture[..., 1]
+    found = found + worse[..., 0] * _errors(depth.shape, (noise.depth_bias, noise.depth_slow, 0.0), slow, rng)
+    undone = 1.0 + (noise.assumed_nearness + noise.nearness_share / distance) * found[..., None]
+    across = picture[..., :2] * undone
+    across = across + worse * _errors(across.shape, (noise.m_bias, noise.m_slow, 0.0), slow, rng)
+    offset = np.concatenate([across, found[..., None]], axis=-1)
+    return middle + np.exp(rng.normal(0.0, noise.scale)) * offset
 
 
 def _errors(shape: tuple[int, ...], sizes: tuple[float, float, float], slow: float, rng: np.random.Generator) -> Array:

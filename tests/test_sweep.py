@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from benchmarks.landmark_noise import LandmarkNoise, observe
+from benchmarks.landmark_noise import FAULTLESS, LandmarkNoise, observe
 from benchmarks.replay import Run, replay
 from benchmarks.splice import Splice, jumps
 from benchmarks.splice import measure as measure_splice
@@ -73,7 +73,6 @@ def test_exact_landmarks_are_the_projection_and_outside_is_said(performance):
 def test_noise_is_as_large_as_it_says_and_the_same_for_the_same_seed(performance):
     calibration = camera(900.0, 5.0, 0.0, 1.4)
     exact = observe(performance, calibration, FPS, None, 0)
-    none = LandmarkNoise(0, 0, 0, 0, 0, 0, 0, 1.0, 0, 0, 0)
     first, again, other = (observe(performance, calibration, FPS, LandmarkNoise(), seed) for seed in (3, 3, 4))
 
     def pixels(run):
@@ -81,20 +80,29 @@ def test_noise_is_as_large_as_it_says_and_the_same_for_the_same_seed(performance
 
     assert np.array_equal(pixels(first), pixels(again))
     assert not np.allclose(pixels(first), pixels(other), atol=1.0)
-    assert np.allclose(pixels(observe(performance, calibration, FPS, none, 0)), pixels(exact))
+    assert np.allclose(pixels(observe(performance, calibration, FPS, FAULTLESS, 0)), pixels(exact))
     body_px = np.linalg.norm(np.ptp(pixels(exact), axis=1), axis=-1).mean()
     off = (pixels(first) - pixels(exact))[np.stack([d.landmarks.visibility > OUTSIDE for (d,) in exact])]
     assert 0.008 < off.std() / body_px < 0.025
 
 
-def test_squeezed_depth_squeezes_depth_only(performance):
-    calibration = camera(2000.0, 0.0, 0.0, 1.0)
-    squeezed = LandmarkNoise(0, 0, 0, 0, 0, 0, 0, 0.5, 0, 0, 0)
-    exact = observe(performance, calibration, FPS, None, 0)[10][0].landmarks.points_m
-    seen = observe(performance, calibration, FPS, squeezed, 0)[10][0].landmarks.points_m
-    # Axes are the viewing ray's, which is all but the camera's here
-    assert np.ptp(seen[:, 2]) == pytest.approx(0.5 * np.ptp(exact[:, 2]), rel=0.35)
-    assert np.ptp(seen[:, 1]) == pytest.approx(np.ptp(exact[:, 1]), rel=0.02)
+def test_metric_landmarks_are_the_picture_over_again_with_another_perspective(performance):
+    calibration = camera(900.0, 0.0, 0.0, 1.0)
+
+    def metric(noise):
+        return np.stack([d.landmarks.points_m for (d,) in observe(performance, calibration, FPS, noise, 0)])
+
+    exact, faultless = metric(None), metric(FAULTLESS)
+    # With all of the perspective undone only the axes differ: those of the ray through the hips
+    distances = [np.linalg.norm(p[:, None] - p, axis=-1) for p in (exact[10], faultless[10])]
+    assert np.allclose(*distances, atol=1e-6)
+    squeezed = metric(dataclasses.replace(FAULTLESS, depth_share=0.5))
+    assert np.allclose(squeezed[..., 2], 0.5 * faultless[..., 2])
+    orthographic = metric(dataclasses.replace(FAULTLESS, nearness_share=0.0))
+    nearer = faultless[..., 2] < -0.2
+    assert (
+        np.linalg.norm(orthographic[nearer][:, :2], axis=-1) > np.linalg.norm(faultless[nearer][:, :2], axis=-1)
+    ).all()
 
 
 def test_exact_landmarks_give_the_focal_length(outcome):
