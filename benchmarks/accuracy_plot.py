@@ -156,7 +156,7 @@ def _above(ax: Axes, matches: Sequence[Match]) -> None:
         ax.plot(*true[0], "o", color=TRUTH)
     ax.set_aspect("equal", adjustable="datalim")
     ax.invert_yaxis()
-    ax.set_xlabel("m to the camera's right, yaw and origin aligned")
+    ax.set_xlabel("m to the right; yaw and origin aligned")
     ax.set_ylabel("m toward the camera, which is below")
     ax.margins(y=0.15)
     ax.legend(loc="upper left", frameon=False, fontsize=8)
