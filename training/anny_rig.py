@@ -21,7 +21,7 @@ R_BODY_ANNY: Array = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0
 _LANDMARK_JOINT_NAMES = {
     **dict.fromkeys(LANDMARK_NAMES[:11], "head"),
     **{f"{s}_{p}": f"{s}_{j}" for s in ("left", "right") for p, j in (
-        ("shoulder", "collar"), ("elbow", "elbow"), ("wrist", "wrist"), ("pinky", "wrist"), ("index", "wrist"),
+        ("shoulder", "collar"), ("elbow", "shoulder"), ("wrist", "wrist"), ("pinky", "wrist"), ("index", "wrist"),
         ("thumb", "wrist"), ("knee", "knee"), ("ankle", "ankle"), ("heel", "ankle"), ("foot_index", "foot"),
     )},
     "left_hip": "pelvis",

@@ -11,6 +11,7 @@ surface back; then fit one linear shape space. Component 0 is stature, the other
 from __future__ import annotations
 
 import argparse
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.frames import Array, basis_from
-from pipeline.types import JOINT, JOINT_NAMES, JOINT_PARENTS
+from pipeline.types import JOINT, JOINT_NAMES, JOINT_PARENTS, LANDMARK_NAMES
 from training.anny_rig import (
     LANDMARK_JOINTS,
     AnnyBody,
@@ -34,6 +35,8 @@ CREDIT = (
     "CC0 1.0."
 )
 DEFAULT_OUT = Path(__file__).parents[1] / "pipeline" / "data" / "body.npz"
+#: Where the landmark network puts its landmarks, measured by training.measure_landmarks.
+POINTS_FILE = Path(__file__).parent / "landmark_points.json"
 N_BETAS = 10
 #: Anny's age phenotype from which on bodies no longer grow.
 ADULT_AGE = 0.67
@@ -145,20 +148,32 @@ def top_weights(weights: Array, k: int = 4) -> tuple[np.ndarray, np.ndarray]:
     return index.astype(np.uint8), eight.astype(np.uint8)
 
 
+def measured_points(file: Path = POINTS_FILE) -> Array:
+    """(33, 3) from the anatomical place of each landmark to the measured one: fractions of the stature, T-pose axes.
+
+    Raises OSError when the file is not there, ValueError when it does not name all landmarks.
+    """
+    offsets = json.loads(file.read_text())["offsets"]
+    if tuple(offsets) != LANDMARK_NAMES:
+        raise ValueError(f"{file}: expected the offsets of MediaPipe's 33 landmarks in order, got {len(offsets)}.")
+    return np.array([offsets[name] for name in LANDMARK_NAMES])
+
+
 def bake(n_samples: int = 500) -> dict[str, Any]:
     """The arrays of the body file."""
     anny = AnnyBody.open()
     index, eight = top_weights(merged_weights(anny))
     weights = np.zeros((len(index), 24))
     np.put_along_axis(weights, index.astype(np.int64), eight / 255.0, axis=1)
-    picked = pick_vertices(anny)
+    picked, moved = pick_vertices(anny), measured_points()
     rows = []
     phenotypes = sample_phenotypes(n_samples)
     for vertices, bones in anny.rest(phenotypes):
         joints = place_joints(bones)
         landmarks = place_landmarks(vertices, joints, bones, picked)
         knuckles = np.array([[bones[f"finger2-1.{s}"], bones[f"finger5-1.{s}"]] for s in "LR"])
-        rows.append(t_pose(vertices, joints, landmarks, weights, rest_rotations(joints, knuckles)))
+        surface, joints_t, marks = t_pose(vertices, joints, landmarks, weights, rest_rotations(joints, knuckles))
+        rows.append((surface, joints_t, marks + moved * np.ptp(surface[:, 1])))
     n = len(weights)
     X = np.stack([np.concatenate([part.ravel() for part in row]) for row in rows])
     first = X[0, : 3 * n].reshape(n, 3)

@@ -1,0 +1,144 @@
+"""How MediaPipe's metric landmarks err, as measured on renders with known truth (docs/landmarks.md), and what to do.
+
+The network's metric landmarks are, across the view, its image landmarks over again: it takes a camera a few metres
+away for granted and undoes that camera's perspective, whatever the true one. New in them is only the depth, along
+the ray through the hips and not along the camera's axis. So, before a camera whose focal length is known, the image
+says where the landmarks lie across the view, and the metric landmarks how far along it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.frames import Array, normalize
+from pipeline.types import LANDMARK, LANDMARK_NAMES, checked
+
+FORMAT = 1
+DEFAULT_FILE = Path(__file__).parent / "data" / "landmark_model.json"
+
+_TRUNK = [LANDMARK[n] for n in ("left_shoulder", "right_shoulder", "left_hip", "right_hip")]
+_HIPS = _TRUNK[2:]
+
+
+@dataclass(frozen=True, eq=False)
+class LandmarkModel:
+    """Errors of the 33 landmarks. "Network's metres": its metric landmarks assume a size, the true one is apart.
+
+    depth_share        (33,) found depth = share x true depth + noise; depth along the ray from the hips' middle
+    depth_gain         (33,) best guess of the true depth = gain x found depth + depth_body_m . body_depths
+    depth_body_m       (33, 3) along the body's left, up and front, network's metres
+    assumed_nearness   (33,) 1/m: found_xy = picture + (assumed_nearness + nearness_share / distance) picture found_z
+    nearness_share     (33,) how much of the true perspective is in the metric landmarks; 1 were all of it
+    sigma_across_m     (33,) of found_xy against the truth at one scale, network's metres, each coordinate
+    visibility_edges   (B + 1,) the bins of the network's visibility, 0..1
+    sigma_along_m      (33, B) of the best guess of the depth, network's metres
+    sigma_px_fraction  (33, B) of an image landmark's coordinate, in fractions of the stature's length in pixels
+    """
+
+    depth_share: Array
+    depth_gain: Array
+    depth_body_m: Array
+    assumed_nearness: Array
+    nearness_share: Array
+    sigma_across_m: Array
+    visibility_edges: Array
+    sigma_along_m: Array
+    sigma_px_fraction: Array
+
+    def __post_init__(self) -> None:
+        bins = len(self.visibility_edges) - 1
+        shapes: dict[str, tuple[int, ...]] = {
+            "depth_share": (33,), "depth_gain": (33,), "depth_body_m": (33, 3), "assumed_nearness": (33,),
+            "nearness_share": (33,), "sigma_across_m": (33,), "visibility_edges": (bins + 1,),
+            "sigma_along_m": (33, bins), "sigma_px_fraction": (33, bins),
+        }  # fmt: skip
+        for name, shape in shapes.items():
+            object.__setattr__(self, name, checked(f"LandmarkModel.{name}", getattr(self, name), shape))
+
+    @classmethod
+    def load(cls, path: str | Path | None = None) -> LandmarkModel:
+        """From a file made by `python -m training.measure_landmarks`; without a path the project's own (kept).
+
+        Raises ValueError when the file is not one or has another format, OSError when it cannot be read.
+        """
+        return _own() if path is None else _read(Path(path))
+
+    def bin_of(self, visibility: Array) -> np.ndarray:
+        """Column of `sigma_along_m` and `sigma_px_fraction` for visibilities of any shape."""
+        return np.clip(np.searchsorted(self.visibility_edges, visibility, side="right") - 1, 0, self.n_bins - 1)
+
+    @property
+    def n_bins(self) -> int:
+        """Number of bins of visibility."""
+        return len(self.visibility_edges) - 1
+
+    def sigmas(self, visibility: Array) -> tuple[Array, Array]:
+        """(px fraction, along in metres), both shaped like `visibility` (..., 33)."""
+        at = np.arange(33), self.bin_of(visibility)
+        return self.sigma_px_fraction[at], self.sigma_along_m[at]
+
+
+def _read(file: Path) -> LandmarkModel:
+    try:
+        data: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        rows = [data["landmarks"][name] for name in LANDMARK_NAMES]
+        fields: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
+        number = data["format"]
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as e:
+        raise ValueError(f"{file}: expected a file of `python -m training.measure_landmarks`, got {e!r}.") from e
+    if number != FORMAT:
+        raise ValueError(f"{file}: expected format {FORMAT}, got {number}; run `python -m training.measure_landmarks`.")
+    return LandmarkModel(visibility_edges=data["visibility_edges"], **fields)
+
+
+@cache
+def _own() -> LandmarkModel:
+    return _read(DEFAULT_FILE)
+
+
+def body_depths(points_m: Array) -> Array:
+    """Depth (..., 3) of the body's unit axes left, up and front, as metric landmarks (..., 33, 3) have them.
+
+    Up runs from the hips to the shoulders, left across both; nothing where they coincide.
+    """
+    p = points_m[..., _TRUNK, :]
+    up = p[..., 0, :] + p[..., 1, :] - p[..., 2, :] - p[..., 3, :]
+    up = up / np.maximum(np.sqrt((up * up).sum(-1, keepdims=True)), 1e-9)
+    left = p[..., 0, :] - p[..., 1, :] + p[..., 2, :] - p[..., 3, :]
+    left = left - (left * up).sum(-1, keepdims=True) * up
+    left = left / np.maximum(np.sqrt((left * left).sum(-1, keepdims=True)), 1e-9)
+    front = left[..., 0] * up[..., 1] - left[..., 1] * up[..., 0]
+    return np.stack([left[..., 2], up[..., 2], front], axis=-1)
+
+
+def unbiased_points(rays: Array, points_m: Array, weights: Array, model: LandmarkModel | None = None) -> Array:
+    """Landmarks (..., 33, 3) before the camera, network's metres: on their rays, at the depth that is likeliest.
+
+    rays      (..., 33, 2) x/z and y/z through the image landmarks (`pipeline.perspective.rays_of`)
+    points_m  (..., 33, 3) the metric landmarks as the network gives them
+    weights   (..., 33) >= 0: which landmarks carry the size that sets the distance; some must be positive
+
+    The body keeps the size that the metric landmarks have across the view.
+    """
+    m = LandmarkModel.load() if model is None else model
+    lines = np.concatenate([rays, np.ones_like(rays[..., :1])], axis=-1)
+    middle = normalize(lines[..., _HIPS, :].sum(-2))
+    # Points of the plane at distance 1 that the ray through the hips is perpendicular to
+    plane = lines / (lines @ middle[..., None])
+    depth = m.depth_gain * points_m[..., 2] + body_depths(points_m) @ m.depth_body_m.T
+    depth = depth - depth[..., _HIPS].mean(-1, keepdims=True)
+    distance = np.sqrt(_spread(points_m[..., :2], weights) / np.maximum(_spread(plane, weights), 1e-12))
+    return plane * (np.maximum(distance[..., None] + depth, 0.05))[..., None]
+
+
+def _spread(points: Array, weights: Array) -> Array:
+    """Weighted sum of squares (...) about the weighted mean of points (..., 33, C)."""
+    w = weights[..., None]
+    mean = (w * points).sum(-2, keepdims=True) / w.sum(-2, keepdims=True)
+    return np.asarray((w * (points - mean) ** 2).sum((-1, -2)))
