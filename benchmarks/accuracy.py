@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from benchmarks import metrics
 from benchmarks.replay import Run, run_clip
@@ -56,10 +57,11 @@ class Match:
 
 
 def match(run: Run, clip: ClipTruth, person: PersonTruth) -> Match:
-    """Finds the true person among those published, by place in the picture."""
+    """Finds the true person among those published, by place in the picture; nobody is two of the clip's people."""
     assert clip.K is not None
     assert clip.R_world_camera is not None
     n = min(len(run.results), len(person.joints_camera_m))
+    rivals = [project(metrics.root(p.joints_camera_m[:n]), clip.K) for p in clip.people if p is not person]
     camera, world, raw = (np.full((n, len(SCORED), 3), np.nan) for _ in range(3))
     ids = np.full(n, -1)
     truth = person.joints_camera_m[:n]
@@ -69,10 +71,14 @@ def match(run: Run, clip: ClipTruth, person: PersonTruth) -> Match:
         if not people or not np.isfinite(where[i]).all():
             continue
         K = run.results[i].calibration.K
-        away = [float(np.linalg.norm(project(p.camera.t_camera_root, K) - where[i])) for p in people]
-        if min(away) > NEAR * max(clip.size_wh):
+        seen_at = np.stack([project(p.camera.t_camera_root, K) for p in people])
+        true_at = np.stack([where[i], *(r[i] for r in rivals if i < len(r) and np.isfinite(r[i]).all())])
+        away = np.linalg.norm(true_at[:, None] - seen_at, axis=-1)
+        who, which = linear_sum_assignment(away)
+        mine = which[who == 0]
+        if not len(mine) or away[0, mine[0]] > NEAR * max(clip.size_wh):
             continue
-        best = people[int(np.argmin(away))]
+        best = people[mine[0]]
         ids[i] = best.track_id
         camera[i], world[i] = best.camera.joints_camera_m[SCORED_JOINTS], best.world.joints_world_m[SCORED_JOINTS]
         seen = next((d for d in run.detections[i] if d.track_id == best.track_id), None)
@@ -117,7 +123,7 @@ def body_errors(m: Match, fps: float, prefix: str = "") -> dict[str, float]:
         "lag_frames": metrics.lag_frames(world, m.truth_world),
         "foot_slide_mm": float("nan") if raw else metrics.foot_slide_mm(world, m.truth_world),
         "found_pct": float(100 * found[known].mean()) if known.any() else float("nan"),
-        "id_switches": float(np.count_nonzero(np.diff(ids))),
+        "id_switches": float(metrics.id_switches(ids, fps)),
     }
     return {prefix + name: value for name, value in values.items()}
 

@@ -7,6 +7,7 @@ sides are known.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.truth import SCORED
 from pipeline.frames import Array, cross, exp_so3, normalize
@@ -135,6 +136,17 @@ def lag_frames(joints: Array, truth: Array, most: int = 8) -> float:
 
 def _cosine(a: Array, b: Array) -> float:
     return float((a * b).sum() / max(np.sqrt((a * a).sum() * (b * b).sum()), 1e-12))
+
+
+def id_switches(ids: NDArray[np.int64], fps: float, least_s: float = 0.3) -> int:
+    """How often a person's id (T,) became another one for `least_s` or longer (Bernardin and Stiefelhagen, CLEAR, 2008).
+
+    Where two people cover each other in the picture, nobody can say for a few frames which pose is whose.
+    """
+    starts = np.flatnonzero(np.diff(ids, prepend=ids[:1] - 1)) if len(ids) else np.zeros(0, dtype=int)
+    lengths = np.diff(np.append(starts, len(ids)))
+    lasting = ids[starts[lengths >= least_s * fps]]
+    return int(np.count_nonzero(np.diff(lasting)))
 
 
 def mean(values: Array) -> float:

@@ -39,12 +39,12 @@ class SmoothingLevel:
     acceleration_m_s2: float
 
 
-_LOW = SmoothingLevel(4.0, 2.0, 0.008, 0.03, 12.0)
+_LOW = SmoothingLevel(1.5, 1.5, 0.008, 0.03, 12.0)
 LEVELS: dict[str, SmoothingLevel | None] = {
     "off": None,
     "low": _LOW,
-    "default": SmoothingLevel(2.0, 1.5, 0.012, 0.06, 6.0),
-    "high": SmoothingLevel(1.0, 0.7, 0.02, 0.12, 3.0),
+    "default": SmoothingLevel(0.5, 1.0, 0.012, 0.06, 6.0),
+    "high": SmoothingLevel(0.4, 0.3, 0.02, 0.12, 3.0),
 }
 _SPEED_CUTOFF_HZ = 2.0
 

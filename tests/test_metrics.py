@@ -207,3 +207,15 @@ def test_a_gap_makes_no_jitter():
     mine[30:] += 1.0
     mine[29] = np.nan
     assert metrics.jitter(mine, FPS) == 0.0
+
+
+def test_an_id_that_changes_for_good_is_a_switch_and_one_that_flickers_is_not():
+    steady = np.full(100, 3)
+    flicker = steady.copy()
+    flicker[40:45] = 4
+    changed = steady.copy()
+    changed[60:] = 9
+    assert metrics.id_switches(steady, 30.0) == 0
+    assert metrics.id_switches(flicker, 30.0) == 0
+    assert metrics.id_switches(changed, 30.0) == 1
+    assert metrics.id_switches(np.zeros(0, dtype=np.int64), 30.0) == 0
