@@ -139,7 +139,7 @@ def _cosine(a: Array, b: Array) -> float:
 
 
 def id_switches(ids: NDArray[np.int64], fps: float, least_s: float = 0.3) -> int:
-    """How often a person's id (T,) became another one for `least_s` or longer (Bernardin and Stiefelhagen, CLEAR, 2008).
+    """How often a person's id (T,) became another one for `least_s` or longer (CLEAR MOT, 2008).
 
     Where two people cover each other in the picture, nobody can say for a few frames which pose is whose.
     """
