@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from benchmarks import metrics
@@ -53,7 +54,7 @@ class Match:
     raw: Array
     truth: Array
     truth_world: Array
-    ids: Array
+    ids: NDArray[np.int64]
 
 
 def match(run: Run, clip: ClipTruth, person: PersonTruth) -> Match:
@@ -63,7 +64,7 @@ def match(run: Run, clip: ClipTruth, person: PersonTruth) -> Match:
     n = min(len(run.results), len(person.joints_camera_m))
     rivals = [project(metrics.root(p.joints_camera_m[:n]), clip.K) for p in clip.people if p is not person]
     camera, world, raw = (np.full((n, len(SCORED), 3), np.nan) for _ in range(3))
-    ids = np.full(n, -1)
+    ids = np.full(n, -1, dtype=np.int64)
     truth = person.joints_camera_m[:n]
     where = project(metrics.root(truth), clip.K)
     for i in range(n):

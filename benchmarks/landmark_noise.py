@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import lfilter
 
-from benchmarks.synthetic import OUTSIDE, detection, in_camera, visible
+from benchmarks.synthetic import OUTSIDE, detection, in_camera, in_ray_axes, visible
 from pipeline.body import PosedBody
 from pipeline.frames import Array, project, shortest_rotation, unproject
 from pipeline.types import CameraCalibration, Detection
@@ -62,7 +62,7 @@ def observe(
     points = in_camera(np.asarray(posed.landmarks), calibration)
     uv = project(points, calibration.K)
     visibility = visible(uv, calibration.size_wh)
-    metric = points
+    metric = in_ray_axes(points)
     if noise is not None:
         rng = np.random.default_rng(seed)
         worse = np.where(visibility > OUTSIDE, 1.0, noise.outside)[..., None]

@@ -13,6 +13,7 @@ from pipeline.body import BodyModel
 from pipeline.calibration import Calibrator
 from pipeline.clock import StageClock
 from pipeline.detector import PersonDetector
+from pipeline.landmark_model import LandmarkModel
 from pipeline.recovery import LandmarkRecovery
 from pipeline.smoothing import PoseSmoother
 from pipeline.source import open_source
@@ -30,10 +31,14 @@ class Run:
 
 
 def open_stream(
-    detector: Detector, body: BodyModel, smoothing: str = "default", initial: CameraCalibration | None = None
+    detector: Detector,
+    body: BodyModel,
+    smoothing: str = "default",
+    initial: CameraCalibration | None = None,
+    errors: LandmarkModel | None = None,
 ) -> Stream:
-    """A stream as the program makes it, calibrated from scratch or from `initial`."""
-    recovery = LandmarkRecovery(body)
+    """A stream as the program makes it, calibrated from scratch or from `initial`, for landmarks that err so."""
+    recovery = LandmarkRecovery(body, errors=errors)
     return Stream(
         detector,
         lambda camera, size: Calibrator(camera, size, initial, recovery.metric_scale),
@@ -69,9 +74,10 @@ def replay(
     body: BodyModel,
     smoothing: str = "default",
     initial: CameraCalibration | None = None,
+    errors: LandmarkModel | None = None,
 ) -> Run:
     """The stream over detections of pictures of one size, one each 1 / fps seconds."""
-    stream = open_stream(lambda frame, clock: detections[frame.index], body, smoothing, initial)
+    stream = open_stream(lambda frame, clock: detections[frame.index], body, smoothing, initial, errors)
     picture = np.zeros((size_wh[1], size_wh[0], 3), np.uint8)
     results = []
     for i in range(len(detections)):

@@ -32,6 +32,7 @@ from benchmarks.sweep_report import report
 from benchmarks.synthetic import OUTSIDE, SIZE_WH, Space, act, camera, in_camera
 from benchmarks.truth import SCORED_JOINTS, ClipTruth, PersonTruth
 from pipeline.body import BodyModel
+from pipeline.landmark_model import LandmarkModel
 from pipeline.types import CameraCalibration, Detection
 
 FOCALS = (0.5, 0.75, 1.0, 1.5, 2.1, 3.0)  # x image height
@@ -100,7 +101,8 @@ def film(cell: Cell, noise: LandmarkNoise | None = None, seconds: float = SECOND
     betas = body.betas_for_height(float(rng.uniform(1.60, 1.85)))
     posed = act(body, betas, space, seconds, FPS)
     detections = observe(posed, calibration, FPS, noise, cell.seed)
-    run = replay(detections, SIZE_WH, FPS, body, "off" if noise is None else "default")
+    smoothing, errors = ("off", LandmarkModel.exact()) if noise is None else ("default", None)
+    run = replay(detections, SIZE_WH, FPS, body, smoothing, errors=errors)
     truth = PersonTruth(in_camera(np.asarray(posed.joints), calibration)[:, SCORED_JOINTS])
     R, height = calibration.R_world_camera, calibration.camera_height_m
     return run, ClipTruth("sweep", Path(), SIZE_WH, calibration.K, R, height, (truth,))

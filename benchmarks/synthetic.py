@@ -14,7 +14,16 @@ import numpy as np
 from benchmarks.demo_motion import Motion, Script, perform, window
 from pipeline.body import BodyModel, PosedBody, ShapedBody
 from pipeline.calibration import pinhole
-from pipeline.frames import Array, R_world_camera_from_up, exp_so3, log_so3, project, up_from_pitch_roll
+from pipeline.frames import (
+    Array,
+    R_world_camera_from_up,
+    exp_so3,
+    log_so3,
+    normalize,
+    project,
+    shortest_rotation,
+    up_from_pitch_roll,
+)
 from pipeline.types import JOINT, CalibrationStatus, CameraCalibration, Detection, Landmarks
 
 SIZE_WH = (1280, 720)
@@ -89,13 +98,20 @@ def see(
     uv = project(points, calibration.K)
     if noise_px and rng is not None:
         uv = uv + rng.normal(0.0, noise_px, uv.shape)
-    return detection(points, uv, np.ones(33), calibration, track_id)
+    return detection(in_ray_axes(points), uv, np.ones(33), calibration, track_id)
+
+
+def in_ray_axes(points: Array) -> Array:
+    """Landmarks (..., 33, 3) in the camera turned until the ray through the hips is the z axis, as networks see."""
+    middle = normalize(points[..., 23, :] + points[..., 24, :])
+    Rs_ray_camera = shortest_rotation(middle, np.broadcast_to([0.0, 0.0, 1.0], middle.shape))
+    return points @ np.swapaxes(Rs_ray_camera, -1, -2)
 
 
 def detection(
     points_m: Array, points_px: Array, visibility: Array, calibration: CameraCalibration, track_id: int = 1
 ) -> Detection:
-    """A Detection of landmarks (33, 3) in camera axes, any origin before the camera, seen at pixels (33, 2)."""
+    """A Detection of landmarks (33, 3), axes of the ray to the hips, any origin before it, at pixels (33, 2)."""
     middle = (points_m[23] + points_m[24]) / 2
     depth_px = (points_m[:, 2] - middle[2]) * calibration.K[0, 0] / max(float(middle[2]), 0.1)
     landmarks = Landmarks(points_px, depth_px, visibility, points_m - middle, 1.0)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pipeline.frames import Array, exp_so3, nearest_rotation, normalize, shortest_rotation, unproject
+from pipeline.frames import Array, exp_so3, normalize, shortest_rotation, unproject
 
 
 def rays_of(points_px: Array, K: Array, distortion: Array) -> Array:
@@ -40,20 +40,19 @@ def fit_perspective(
     points_m: Array,
     rays: Array,
     weights: Array,
-    start: PerspectiveFit | None = None,
     iterations: int = 5,
 ) -> PerspectiveFit:
     """Least-squares pose of points seen along normalised rays (F, n, 2), x/z and y/z, with weights >= 0.
 
     F problems at once: one set of points (n, 3) and weights (n,) before F candidate cameras, or F sets (F, n, 3) and
-    (F, n). Without `start`, the points are put before the camera as if their axes were parallel to the viewing ray's,
-    which is how a crop-based network sees them. Raises ValueError when fewer than 4 points of a set have weight.
+    (F, n). It starts with the points' axes parallel to the viewing ray's, which is how a crop-based network sees them.
+    Raises ValueError when fewer than 4 points of a set have weight.
     """
     w = np.broadcast_to(weights, rays.shape[:2])
     if np.count_nonzero(w > 0, axis=-1).min() < 4:
         raise ValueError(f"A pose needs 4 points or more with weight, got {np.count_nonzero(w > 0, axis=-1).min()}.")
     w = w / w.sum(-1, keepdims=True)
-    Rs, ts = (start.Rs, start.ts) if start is not None else _first_guess(points_m, rays, w)
+    Rs, ts = _first_guess(points_m, rays, w)
     root_w = np.sqrt(w)
     for _ in range(iterations):
         Y = points_m @ np.swapaxes(Rs, -1, -2)
@@ -69,7 +68,6 @@ def fit_perspective(
         Rs = exp_so3(np.clip(step[:, :3], -0.5, 0.5)) @ Rs
         ts = ts + step[:, 3:]
         ts[:, 2] = np.maximum(ts[:, 2], 0.2)
-    Rs = nearest_rotation(Rs) if start is not None else Rs
     P = points_m @ np.swapaxes(Rs, -1, -2) + ts[:, None]
     r = P[..., :2] / np.maximum(P[..., 2:], 0.05) - rays
     error = (w * (r**2).sum(-1)).sum(-1) * ts[:, 2] ** 2

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from pipeline.body import BodyModel, ShapedBody
 from pipeline.calibration_sample import BODY
 from pipeline.frames import Array
-from pipeline.perspective import PerspectiveFit, fit_perspective, rays_of
+from pipeline.landmark_model import LandmarkModel, unbiased_points
+from pipeline.perspective import rays_of
 from pipeline.refine import Evidence, refined
 from pipeline.skeleton_fit import RestFrames, joint_rotations
 from pipeline.types import JOINT, LANDMARK, BodyPose, CameraCalibration, Detection, Landmarks
@@ -87,18 +88,19 @@ class _Track:
     looks: int = 0
     version: int = 0
     lengths: list[Array] = field(default_factory=list)
-    fit: tuple[Array, Array] | None = None
 
 
 class LandmarkRecovery:
     """Recovery from MediaPipe's landmarks on a body model, all people of a frame at once.
 
     height_m  the people's true height; None takes the size that the metric landmarks give
+    errors    how the landmarks err; None: as measured of MediaPipe's
     """
 
     name = "landmark"
 
-    def __init__(self, body: BodyModel, height_m: float | None = None) -> None:
+    def __init__(self, body: BodyModel, height_m: float | None = None, errors: LandmarkModel | None = None) -> None:
+        self._errors = LandmarkModel.load() if errors is None else errors
         self._body = body
         self._height_m = height_m
         self._tracks: dict[int, _Track] = {}
@@ -141,16 +143,18 @@ class LandmarkRecovery:
     ) -> list[BodyPose]:
         tracks = [self._tracks.setdefault(d.track_id, _Track(self._first_betas)) for d, _ in people]
         shaped, rest = self._grouped([d.track_id for d, _ in people], tracks)
-        pixels = np.concatenate([landmarks.points_px[BODY] for _, landmarks in people])
+        pixels = np.concatenate([landmarks.points_px for _, landmarks in people])
         rays = rays_of(pixels, calibration.K, calibration.distortion).reshape(len(people), -1, 2)
         points = np.stack([track.scale * marks.points_m for track, (_, marks) in zip(tracks, people, strict=True)])
         visibility = np.stack([landmarks.visibility for _, landmarks in people])
-        fit = _fit(tracks, points[:, BODY], rays, weights)
-        roots, Rs = joint_rotations(points @ np.swapaxes(fit.Rs, -1, -2), visibility, rest)
+        carrying = np.zeros((len(people), 33))
+        carrying[:, BODY] = weights
+        points = unbiased_points(rays, points, carrying, self._errors)
+        roots, Rs = joint_rotations(points, visibility, rest)
         posed = shaped.posed(roots, np.zeros(3), Rs)
-        places = _place(posed.landmarks[:, BODY], rays, weights, fit.ts[:, 2])
-        depths = np.einsum("pj,pnj->pn", fit.Rs[:, 2], points)
-        seen = Evidence(rays, weights, depths[:, BODY] - depths[:, _HIPS].mean(1, keepdims=True))
+        rays = rays[:, BODY]
+        places = _place(posed.landmarks[:, BODY], rays, weights, points[:, _HIPS, 2].mean(1))
+        seen = Evidence(rays, weights, points[:, BODY, 2] - points[:, _HIPS, 2].mean(1, keepdims=True))
         roots, Rs, places, posed = refined(posed, places, seen, REFINE_STEPS)
         scores = np.array([d.score for d, _ in people])
         confidence = np.clip(visibility @ _CONFIDENCE.T, 0.0, 1.0) * scores[:, None]
@@ -198,20 +202,6 @@ class LandmarkRecovery:
 def _lengths(landmarks: Array) -> Array:
     """Distances (..., 12) between pairs of landmarks (..., 33, 3)."""
     return np.linalg.norm(landmarks[..., _A, :] - landmarks[..., _B, :], axis=-1)
-
-
-def _fit(tracks: list[_Track], points: Array, rays: Array, weights: Array) -> PerspectiveFit:
-    """Where the metric landmarks stand before the camera, from where they stood in the frame before."""
-    starts = [track.fit for track in tracks]
-    known = [s for s in starts if s is not None]
-    if len(known) == len(starts):
-        start = PerspectiveFit(np.stack([R for R, _ in known]), np.stack([t for _, t in known]), np.zeros(len(known)))
-        fit = fit_perspective(points, rays, weights, start, iterations=1)
-    else:
-        fit = fit_perspective(points, rays, weights, iterations=6)
-    for i, track in enumerate(tracks):
-        track.fit = fit.Rs[i], fit.ts[i]
-    return fit
 
 
 def fit_shape(body: BodyModel, lengths_m: Array) -> Array:

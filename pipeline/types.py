@@ -88,7 +88,8 @@ class Landmarks:
     points_px   (33, 2) image pixels
     depth_px    (33,) depth relative to the hips' middle at the scale of `points_px`, smaller is nearer
     visibility  (33,) 0..1, in the picture and not hidden
-    points_m    (33, 3) metres from the hips' middle, axes parallel to the camera's (x right, y down, z forward)
+    points_m    (33, 3) metres from the hips' middle; x right, y down, z away along the ray to the hips, as measured
+                (docs/landmarks.md), which near the picture's middle are the camera's axes
     score       0..1, that there is a person at all
     """
 

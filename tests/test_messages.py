@@ -198,7 +198,7 @@ def test_every_kind_is_described_in_a_line_of_its_own() -> None:
     }
     assert [len(found) for found in lines.values()] == [1, 1, 1, 1]
     assert lines["pose"][0] == (
-        "pose/cam 300  id 7  x -1.00 y -0.88 z -0.75 m  yaw   +0°  height 8.62 m  "
+        "pose/cam 300  id 7  x -1.00 y -0.88 z -0.75 m  yaw   +0°  joints span 8.62 m  "
         "calibrated f 1000 px ± 3.1 %, pitch +14.3°, 1.50 m up  latency 50 ms"
     )
     assert "running  29.5 fps" in lines["status"][0]

@@ -7,12 +7,14 @@ import pytest
 
 from pipeline.body import BodyModel
 from pipeline.frames import angle_between, exp_so3, project
+from pipeline.landmark_model import LandmarkModel
 from pipeline.recovery import LandmarkRecovery, fit_shape
 from pipeline.skeleton_fit import RestFrames, joint_rotations
 from pipeline.types import JOINT, Detection
 from tests.support.synthetic import arms_down, camera, see, stand, walking
 
 BODY = BodyModel.load()
+EXACT = LandmarkModel.exact()
 SHAPED = BODY.shaped(np.zeros(10))
 REST = RestFrames.of(SHAPED.landmarks_rest, SHAPED.joints_rest)
 
@@ -23,7 +25,7 @@ def recovered(Rs, yaw=0.0, place=(0.3, -3.5), calibration=None, **changes):
     detection = see(posed, calibration)
     if changes:
         detection = dataclasses.replace(detection, landmarks=dataclasses.replace(detection.landmarks, **changes))
-    recovery = LandmarkRecovery(BODY)
+    recovery = LandmarkRecovery(BODY, errors=EXACT)
     for _ in range(10):
         (body,) = recovery((detection,), calibration)
     return body, posed, calibration
@@ -88,7 +90,7 @@ def test_hidden_arms_hang_instead_of_following_a_guess():
 
 
 def test_bones_stay_as_long_as_they_are_from_frame_to_frame():
-    calibration, recovery, lengths = camera(), LandmarkRecovery(BODY), []
+    calibration, recovery, lengths = camera(), LandmarkRecovery(BODY, errors=EXACT), []
     rng = np.random.default_rng(2)
     for i in range(160):
         detection = see(stand(BODY, walking(0.3 * i), 0.1 * i, (0.0, -3.5)), calibration)
@@ -105,13 +107,13 @@ def test_bones_stay_as_long_as_they_are_from_frame_to_frame():
 def test_a_given_height_fixes_size_and_distance(height):
     calibration = camera()
     detection = see(stand(BODY, walking(1.0), 0.3, (0.2, -3.5)), calibration)
-    recovery = LandmarkRecovery(BODY, height_m=height)
+    recovery = LandmarkRecovery(BODY, height, EXACT)
     for _ in range(10):
         (body,) = recovery((detection,), calibration)
     assert abs(BODY.shaped(body.betas).height_m - height) < 0.01
     ratio = height / float(SHAPED.height_m)
     assert abs(recovery.metric_scale(1) - ratio) < 0.05 * ratio
-    (free,) = LandmarkRecovery(BODY)((detection,), calibration)
+    (free,) = LandmarkRecovery(BODY, errors=EXACT)((detection,), calibration)
     assert abs(body.t_camera_root[2] / free.t_camera_root[2] - ratio) < 0.06 * ratio
     again = project(body.t_camera_root, calibration.K)
     assert np.linalg.norm(again - project(free.t_camera_root, calibration.K)) < 12.0
@@ -129,7 +131,7 @@ def test_fit_shape_recovers_the_lengths_it_is_given():
 
 
 def test_no_landmarks_or_hardly_any_give_no_body_and_forgotten_people_are_forgotten():
-    calibration, recovery = camera(), LandmarkRecovery(BODY)
+    calibration, recovery = camera(), LandmarkRecovery(BODY, errors=EXACT)
     detection = see(stand(BODY, arms_down(), 0.0, (0, -3.5)), calibration)
     blind = dataclasses.replace(detection, landmarks=dataclasses.replace(detection.landmarks, visibility=np.zeros(33)))
     boxes_only = Detection(detection.box_xyxy, 1.0, 7)

@@ -13,7 +13,7 @@ from benchmarks.splice import measure as measure_splice
 from benchmarks.sweep import FPS, Cell, Outcome, film, judge
 from benchmarks.sweep_plot import plot
 from benchmarks.sweep_report import EXACT, TABLES, conclusions, table
-from benchmarks.synthetic import OUTSIDE, SIZE_WH, Space, act, camera, in_camera
+from benchmarks.synthetic import OUTSIDE, SIZE_WH, Space, act, camera, in_camera, in_ray_axes
 from pipeline.body import BodyModel
 from pipeline.frames import angle_between, project
 from pipeline.types import JOINT
@@ -64,7 +64,8 @@ def test_exact_landmarks_are_the_projection_and_outside_is_said(performance):
             uv = project(points[i], calibration.K)
             inside = ((uv >= 0) & (uv <= np.array(SIZE_WH) - 1)).all(-1)
             assert np.allclose(d.landmarks.points_px, uv)
-            assert np.allclose(d.landmarks.points_m - d.landmarks.points_m[0], points[i] - points[i][0])
+            metric = in_ray_axes(points[i])
+            assert np.allclose(d.landmarks.points_m - d.landmarks.points_m[0], metric - metric[0])
             assert np.array_equal(d.landmarks.visibility > OUTSIDE, inside)
             outside += np.count_nonzero(~inside)
     assert outside > 100
