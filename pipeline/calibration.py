@@ -20,8 +20,6 @@ from pipeline.calibration_sample import Sample, make_sample
 from pipeline.frames import (
     Array,
     R_world_camera_from_up,
-    exp_so3,
-    log_so3,
     normalize,
     up_from_pitch_roll,
 )
@@ -46,7 +44,7 @@ MAX_FOCAL_SPREAD, MAX_GRAVITY_SPREAD_RAD = 0.40, np.radians(14.0)
 NOVELTY = 0.01  # root mean square change of the landmarks over the picture's long side
 REPEAT_S = 2.0
 #: Time constants in which the published calibration follows the estimate, and when it has arrived.
-APPROACH_S, ARRIVED = 0.4, 5e-4
+APPROACH_S, CALM_EVERY_S, ARRIVED = 0.4, 0.1, 2e-3
 _APPROACH_S = {CalibrationStatus.CALIBRATED: 2.0, CalibrationStatus.SUPPLIED: 1.0}
 MOVED_SAMPLES, MOVED_RAD = 6, np.radians(12.0)
 
@@ -244,24 +242,32 @@ class Calibrator:
         new, old = self._target, self._current
         if new is None or new is old:
             return
-        dt, self._approached_s = t_s - self._approached_s, t_s
+        dt = t_s - self._approached_s
+        if old.status in _APPROACH_S and dt < CALM_EVERY_S:
+            return
+        self._approached_s = t_s
         if old.n_samples == 0 and old.status is CalibrationStatus.UNCALIBRATED:
             self._current = new
             return
         share = 1.0 - float(np.exp(-np.clip(dt, 0.0, 1.0) / _APPROACH_S.get(old.status, APPROACH_S)))
-        rotvec = log_so3(new.R_world_camera @ old.R_world_camera.T)
         log_ratio = float(np.log(new.K[0, 0] / old.K[0, 0]))
         height = new.camera_height_m
         if height is not None and old.camera_height_m is not None:
             height = old.camera_height_m + share * (height - old.camera_height_m)
-        turned = float(np.linalg.norm(rotvec))
+        turned = _angle(new.up_camera, old.up_camera)
         left = max(turned, abs(log_ratio), abs((new.camera_height_m or 0.0) - (height or 0.0)))
+        status = self._status_on_the_way(old, new, turned)
         if left < ARRIVED:
-            self._current = self._target = dataclasses.replace(new, status=self._status_on_the_way(old, new, turned))
+            # Near enough: the spreads are the new ones, the world stays where it is
+            self._current, self._target = (
+                dataclasses.replace(
+                    new, status=status, K=old.K, R_world_camera=old.R_world_camera, camera_height_m=old.camera_height_m
+                ),
+                None,
+            )
             return
         K = new.K if self.supplied else _with_focal(new.K, old.K[0, 0] * float(np.exp(share * log_ratio)))
-        R = R_world_camera_from_up((exp_so3(share * rotvec) @ old.R_world_camera)[1])
-        status = self._status_on_the_way(old, new, turned)
+        R = R_world_camera_from_up(old.up_camera + share * (new.up_camera - old.up_camera))
         self._current = dataclasses.replace(new, K=K, R_world_camera=R, camera_height_m=height, status=status)
 
     def _status_on_the_way(self, old: CameraCalibration, new: CameraCalibration, turned: float) -> CalibrationStatus:
