@@ -36,7 +36,7 @@ _LENGTHS = tuple(
 _A, _B = np.array(_LENGTHS).T
 _HIPS = np.array([LANDMARK["left_hip"], LANDMARK["right_hip"]])
 _FREE_BETAS = 4
-REFINE_STEPS = 1
+REFINE_STEPS, PLACE_STEPS = 1, 1
 _LENGTH_SIGMA_M = 0.03
 #: The shape is fitted again when this many looks have been seen, then it stays: bones do not grow.
 _FIT_AT = (1, 8, 25, 60, 120)
@@ -228,7 +228,7 @@ def _place(offsets: Array, rays: Array, weights: Array, depth_m: Array) -> Array
     """
     t = np.zeros((len(offsets), 3))
     depth = np.broadcast_to(np.maximum(depth_m, 0.3)[:, None], weights.shape)
-    for _ in range(2):
+    for _ in range(PLACE_STEPS):
         w = np.sqrt(weights) / depth
         A = np.zeros((*weights.shape, 2, 3))
         A[..., 0, 0] = A[..., 1, 1] = w

@@ -97,10 +97,12 @@ class RootFilter:
 
     def predict(self, dt_s: float) -> Array:
         """Position (3,) `dt_s` later with nothing seen."""
-        F = np.eye(6)
-        F[:3, 3:] = dt_s * np.eye(3)
-        G = np.array([[0.5 * dt_s**2], [dt_s]])
-        Q = np.kron(G @ G.T, np.eye(3)) * self._params.acceleration_m_s2**2
+        F, Q = np.eye(6), np.zeros((6, 6))
+        power = self._params.acceleration_m_s2**2
+        i = np.arange(3)
+        F[i, i + 3] = dt_s
+        Q[i, i], Q[i + 3, i + 3] = 0.25 * dt_s**4 * power, dt_s**2 * power
+        Q[i, i + 3] = Q[i + 3, i] = 0.5 * dt_s**3 * power
         self._kf.predict(F=F, Q=Q)
         return self.position
 

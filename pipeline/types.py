@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -29,9 +30,12 @@ def checked(name: str, value: ArrayLike, shape: tuple[int | None, ...], finite: 
     Raises ValueError, naming `name`, what was expected and what came, for another shape or (if `finite`) a nan.
     """
     a = np.array(value, dtype=np.float64)
-    if a.ndim != len(shape) or any(want not in (None, got) for want, got in zip(shape, a.shape, strict=True)):
+    if a.shape != shape and (
+        a.ndim != len(shape) or any(want not in (None, got) for want, got in zip(shape, a.shape, strict=True))
+    ):
         raise ValueError(f"{name}: expected shape {shape}, got {a.shape}.")
-    if finite and not np.isfinite(a).all():
+    # One sum tells for nearly every array that all of it is finite
+    if finite and not math.isfinite(a.sum()) and not np.isfinite(a).all():
         raise ValueError(f"{name}: expected finite numbers, got {np.count_nonzero(~np.isfinite(a))} that are not.")
     a.flags.writeable = False
     return a
