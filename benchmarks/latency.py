@@ -177,10 +177,14 @@ def compare(images: list[Image], fps: float, people: int, blazepose: BlazePose) 
         "bare_p50_ms": bare_p50,
         "ratio_p50": float(p50) / bare_p50,
         "stages": by_stage,
-        "not_network_ms": sum(ms for name, ms in by_stage.items() if name not in ("detect", "landmarks")),
+        "not_network_ms": float(np.median([sum(stages[i].values()) - _networks(stages[i]) for i in counts])),
         "found_mean": float(np.mean(found[WARM:])),
         "bare_found_mean": float(np.mean(bare_found[WARM:])),
     }
+
+
+def _networks(stages: dict[str, float]) -> float:
+    return stages.get("detect", 0.0) + stages.get("landmarks", 0.0)
 
 
 def faster(images: list[Image], fps: float, folder: Path) -> str:
