@@ -249,7 +249,7 @@ class Calibrator:
         if old.n_samples == 0 and old.status is CalibrationStatus.UNCALIBRATED:
             self._current = new
             return
-        share = 1.0 - float(np.exp(-np.clip(dt, 0.0, 1.0) / _APPROACH_S.get(old.status, APPROACH_S)))
+        share = 1.0 - float(np.exp(-np.clip(dt, 0.0, 0.2) / _APPROACH_S.get(old.status, APPROACH_S)))
         log_ratio = float(np.log(new.K[0, 0] / old.K[0, 0]))
         height = new.camera_height_m
         if height is not None and old.camera_height_m is not None:
