@@ -47,6 +47,8 @@ REPEAT_S = 2.0
 APPROACH_S, CALM_EVERY_S, ARRIVED = 0.4, 0.1, 2e-3
 _APPROACH_S = {CalibrationStatus.CALIBRATED: 2.0, CalibrationStatus.SUPPLIED: 1.0}
 MOVED_SAMPLES, MOVED_RAD = 6, np.radians(12.0)
+#: How much a jolt may have changed the focal length (a zoom is rare); relative.
+MOVED_FOCAL = 0.10
 
 
 def uncalibrated(camera_id: str, size_wh: tuple[int, int]) -> CameraCalibration:
@@ -108,6 +110,33 @@ class Calibrator:
             self._look(t_s, detections)
         self._approach(t_s)
         return self._current
+
+    def camera_moved(self, t_s: float) -> CameraCalibration:
+        """The picture's background just jumped: what was known of gravity and height is void; t_s in seconds.
+
+        Status goes to `moved`, the samples are dropped and the next person seen is looked at. The focal length stays
+        as a prior, a little wider; the world turns toward the new estimate as it comes. Returns the calibration.
+        """
+        log.warning("Camera %s moved: its picture jumped; calibrating again.", self._current.camera_id)
+        self._forget(self._current.up_camera)
+        self._samples.clear()
+        self._target, self._next_s = None, t_s
+        self._current = dataclasses.replace(
+            self._current, status=CalibrationStatus.MOVED, n_samples=0, gravity_spread_rad=GRAVITY_PRIOR_SIGMA_RAD,
+            focal_spread=self._start.focal_spread,
+        )  # fmt: skip
+        return self._current
+
+    def _forget(self, up: Array) -> None:
+        """Starts again from a vertical that nobody vouches for; the focal length stays, a little wider."""
+        spread = self._current.focal_spread
+        self._gravity_given = False
+        self._start = dataclasses.replace(
+            self._start, K=self._current.K, R_world_camera=R_world_camera_from_up(up), camera_height_m=None,
+            focal_spread=spread if self.supplied else min(float(np.hypot(spread, MOVED_FOCAL)), FOCAL_PRIOR_SIGMA),
+            gravity_spread_rad=GRAVITY_PRIOR_SIGMA_RAD, height_spread_m=None, n_samples=0,
+            status=CalibrationStatus.UNCALIBRATED,
+        )  # fmt: skip
 
     def _look(self, t_s: float, detections: Sequence[Detection]) -> None:
         settled = self._current.status is CalibrationStatus.CALIBRATED or len(self._samples) >= MIN_SAMPLES
@@ -230,10 +259,7 @@ class Calibrator:
             return None
         log.warning("Camera %s seems to have moved: bodies stand %.0f degrees off its vertical; calibrating again.",
                     self._current.camera_id, np.degrees(off))  # fmt: skip
-        self._start = dataclasses.replace(
-            self._start, gravity_spread_rad=GRAVITY_PRIOR_SIGMA_RAD, R_world_camera=R_world_camera_from_up(middle),
-            camera_height_m=None, height_spread_m=None, status=CalibrationStatus.UNCALIBRATED, n_samples=0,
-        )  # fmt: skip
+        self._forget(middle)
         self._samples = deque(recent, maxlen=WINDOW)
         return dataclasses.replace(self._current, status=CalibrationStatus.MOVED)
 

@@ -110,6 +110,23 @@ def test_a_moved_camera_is_noticed_and_calibrated_again_without_a_jump():
     assert max(steps) < 10.0
 
 
+@pytest.mark.parametrize("given", [False, True])
+def test_a_camera_whose_picture_jumped_is_calibrated_again_within_five_seconds(given):
+    before, after = camera(900, 8, 0, 1.8), camera(900, 14, 6, 1.9)
+    calibrator = Calibrator("test", SIZE_WH, before if given else None)
+    known = run(calibrator, walk(before))
+    moved = calibrator.camera_moved(12.0)
+    assert moved.status is CalibrationStatus.MOVED
+    assert calibrator.current is moved
+    assert np.array_equal(moved.K, known.K)
+    assert moved.gravity_spread_rad > np.radians(15.0)
+    statuses = [calibrator.update(12.0 + t, [person]).status for t, person in walk(after, 5.0)]
+    settled = CalibrationStatus.SUPPLIED if given else CalibrationStatus.CALIBRATED
+    assert statuses[0] is not settled
+    assert statuses[-1] is settled
+    assert np.degrees(np.arccos(calibrator.current.up_camera @ after.up_camera)) < 3.0
+
+
 def test_a_cached_camera_starts_calibrated_and_is_overruled_when_it_does_not_fit():
     cached = run(Calibrator("test", SIZE_WH), walk(camera(600, 5, 0, 1.8)))
     again = Calibrator("test", SIZE_WH, cached)
