@@ -20,6 +20,8 @@ starts with `Rs_`. Suffixes `_px _m _s _ns _rad`; metres and radians wherever th
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
@@ -161,8 +163,8 @@ def R_world_camera_from_up(up_camera: ArrayLike) -> Array:
 
 def pitch_roll_rad(up_camera: ArrayLike) -> tuple[float, float]:
     """Pitch (positive looks down) and roll (positive: the scene's up leans to the image's right), radians."""
-    x, y, z = normalize(up_camera)
-    return float(np.arcsin(np.clip(-z, -1.0, 1.0))), float(np.arctan2(x, -y))
+    x, y, z = np.asarray(up_camera, dtype=np.float64).tolist()
+    return math.asin(min(max(-z / max(math.hypot(x, y, z), 1e-12), -1.0), 1.0)), math.atan2(x, -y)
 
 
 def up_from_pitch_roll(pitch_rad: float, roll_rad: float) -> Array:

@@ -74,7 +74,7 @@ def calibration_part(calibration: CameraCalibration) -> Calibration:
         id=calibration.id,
         status=str(calibration.status),
         size_wh=calibration.size_wh,
-        focal_px=float(np.sqrt(calibration.K[0, 0] * calibration.K[1, 1])),
+        focal_px=math.sqrt(calibration.K[0, 0] * calibration.K[1, 1]),
         focal_spread=_known(calibration.focal_spread),
         K=calibration.K,
         distortion=calibration.distortion,

@@ -32,6 +32,8 @@ SEND_QUEUE = 32
 #: Seconds between two calibrations when nothing changes, and at least, when the estimate moves on all the time.
 CALIBRATION_EVERY_S = 1.0
 CALIBRATION_PAUSE_S = 0.1
+#: Asking a socket who came costs a quarter of publishing; while somebody listens, others may wait this long.
+HEAR_EVERY_S = 0.1
 FLUSH_MS = 200
 _LOOPBACK = re.compile(r"(ipc|inproc)://|tcp://(127\.|localhost|\[::1\])")
 
@@ -51,7 +53,8 @@ class Publisher:
     """One bound XPUB socket for one camera. Never blocks: a subscriber that stalls loses messages, others do not.
 
     Use by one thread. Topics that nobody subscribed to are not encoded. New subscriptions are seen by the next
-    call of any method; a new subscriber to `calibration/` or `status/` gets the latest one then.
+    call of any method, by `publish` within 0.1 s; a new subscriber to `calibration/` or `status/` gets the latest
+    one then.
     """
 
     def __init__(self, camera_id: str, bind: str = DEFAULT_BIND, curve_keys: Path | None = None) -> None:
@@ -66,7 +69,7 @@ class Publisher:
         self._status: StatusMessage | None = None
         self._calibration: CameraCalibration | None = None
         self._sent: CameraCalibration | None = None
-        self._sent_at_s = 0.0
+        self._sent_at_s = self._heard_s = 0.0
         self._start_s = time.monotonic()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._authenticator = None
@@ -101,7 +104,8 @@ class Publisher:
         Raises ValueError for a result of another camera.
         """
         self._own(result.camera_id)
-        self._hear()
+        if not self._wanted or time.monotonic() - self._heard_s > HEAR_EVERY_S:
+            self._hear()
         wanted = [kind for kind in ("pose", "pose_json") if kind in self._wanted]
         if wanted:
             message = messages.pose_message(result, time.monotonic_ns(), time.time_ns())
@@ -165,6 +169,7 @@ class Publisher:
 
     def _hear(self) -> None:
         """Takes note of who subscribed and who left, and serves newcomers the latest calibration and status."""
+        self._heard_s = time.monotonic()
         while int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             event = self._socket.recv(zmq.NOBLOCK)
             prefix = event[1:]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+import struct
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -129,6 +130,14 @@ class Detection:
         _plain(self, int, "track_id")
 
 
+def _is_rotation(R: Array) -> bool:
+    """Whether (3, 3) has orthonormal rows of which the third is the cross product of the others, to 1e-4."""
+    (a, b, c), (d, e, f), (g, h, i) = R.tolist()
+    off = (a * a + b * b + c * c - 1, d * d + e * e + f * f - 1, a * d + b * e + c * f,
+           b * f - c * e - g, c * d - a * f - h, a * e - b * d - i)  # fmt: skip
+    return max(map(abs, off)) < 1e-4
+
+
 class CalibrationStatus(StrEnum):
     """What the calibration rests on."""
 
@@ -179,17 +188,18 @@ class CameraCalibration:
             )
         if min(self.size_wh) < 1:
             raise ValueError(f"CameraCalibration.size_wh: expected a positive width and height, got {self.size_wh}.")
-        R = self.R_world_camera
-        if np.abs(R @ R.T - np.eye(3)).max() > 1e-4 or np.linalg.det(R) < 0:
+        if not _is_rotation(self.R_world_camera):
             raise ValueError("CameraCalibration.R_world_camera: expected a rotation, got a matrix that is none.")
 
     @cached_property
     def id(self) -> str:
         """Eight hex digits that change whenever anything of the estimate does."""
-        height = np.nan if self.camera_height_m is None else self.camera_height_m
-        values = np.concatenate([self.K.ravel(), self.distortion, self.R_world_camera.ravel(), [height]])
-        text = f"{self.camera_id} {self.size_wh} {self.estimator} {np.round(values, 6).tolist()}"
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
+        height = math.nan if self.camera_height_m is None else self.camera_height_m
+        values = [*self.K.ravel().tolist(), *self.distortion.tolist(), *self.R_world_camera.ravel().tolist(), height]
+        # Adding zero makes one zero of the two that there are
+        numbers = struct.pack("<24d", *(round(v, 6) + 0.0 for v in values))
+        text = f"{self.camera_id} {self.size_wh} {self.estimator} "
+        return hashlib.sha256(text.encode() + numbers).hexdigest()[:8]
 
     @property
     def up_camera(self) -> Array:
