@@ -16,6 +16,7 @@ from pipeline.clock import StageClock
 from pipeline.limited_log import LimitedLog
 from pipeline.orientation import OrientationCorrector
 from pipeline.recovery import Recovery
+from pipeline.scene_watch import SceneWatch
 from pipeline.smoothing import Poses, PoseSmoother
 from pipeline.source_base import Source, SourceState
 from pipeline.types import CalibrationStatus, CameraCalibration, Detection, Frame, FrameResult, Person
@@ -69,6 +70,7 @@ class Stream:
         self._kept: CameraCalibration | None = None
         self._next_keep_s = 0.0
         self._calibrator: Calibrator | None = None
+        self._watch: SceneWatch | None = None
         self._size_wh = (0, 0)
         self._seen: dict[int, tuple[float, Detection]] = {}
         self.clock = StageClock()
@@ -83,12 +85,16 @@ class Stream:
     def process(self, frame: Frame, dropped: int = 0) -> FrameResult:
         """One frame through detection, calibration, recovery, orientation correction and smoothing."""
         clock, t_s = self.clock, frame.t_capture_ns / 1e9
-        if self._calibrator is None or frame.size_wh != self._size_wh:
+        if self._calibrator is None or self._watch is None or frame.size_wh != self._size_wh:
             self._calibrator = self._calibrator_for(frame.camera_id, frame.size_wh)
+            self._watch = SceneWatch(frame.camera_id)
             self._size_wh = frame.size_wh
         detections = self._detector(frame, clock)
         with clock.stage("calibration"):
-            calibration = self._calibrator.update(t_s, detections)
+            if self._watch.moved(t_s, frame.image, detections):
+                calibration = self._calibrator.camera_moved(t_s)
+            else:
+                calibration = self._calibrator.update(t_s, detections)
         with clock.stage("recovery"):
             bodies = self._recovery(detections, calibration)
         found = [(d, b) for d, b in zip(detections, bodies, strict=True) if b is not None]
