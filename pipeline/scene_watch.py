@@ -48,7 +48,7 @@ REFRESH = 0.05  # share of a look that goes into a still block's memory
 LOST_S = 10.0
 #: Moved without rest for so long: the camera is carried. Events come at least PAUSE_S apart, twice that each time one
 #: follows within FORGIVE_S.
-CARRIED_S, PAUSE_S, FORGIVE_S = 3.0, 4.0, 60.0
+CARRIED_S, PAUSE_S, FORGIVE_S = 5.0, 4.0, 60.0
 _GROW = 0.1  # a person's shadow and motion blur reach out of the box
 
 
@@ -111,7 +111,11 @@ def compare(old: Look, new: Look, counted: NDArray[np.bool_] | None = None) -> t
     share = np.count_nonzero(still & valid) / n
     if share >= SAME_SHARE:
         return Verdict.SAME, still
-    changed = share <= CHANGED_SHARE and np.count_nonzero(textured_now & valid) >= TEXTURED_SHARE * n
+    changed = (
+        share <= CHANGED_SHARE
+        and np.count_nonzero(textured_now & valid) >= TEXTURED_SHARE * n
+        and not _half_is_still(still & valid, valid)
+    )
     return (Verdict.CHANGED if changed else Verdict.UNSURE), still
 
 
@@ -124,6 +128,14 @@ def _blocks(old: Look, new: Look) -> tuple[Grey, NDArray[np.bool_], NDArray[np.b
     agree = _means(a * b) / np.sqrt(aa * bb + np.float32(1e-6))
     known = (share > 0.5) & (aa > TEXTURED * share)
     return agree, known, bb > 0.5 * TEXTURED * share
+
+
+def _half_is_still(still: NDArray[np.bool_], valid: NDArray[np.bool_]) -> bool:
+    """Whether the blocks of the left, right, upper or lower half are still: then something stands before the rest."""
+    rows, columns = valid.shape[0] // 2, valid.shape[1] // 2
+    halves = np.s_[:, :columns], np.s_[:, -columns:], np.s_[:rows], np.s_[-rows:]
+    counts = [(np.count_nonzero(valid[half]), np.count_nonzero(still[half])) for half in halves]
+    return any(n >= MIN_BLOCKS / 2 and k >= SAME_SHARE * n for n, k in counts)
 
 
 def _means(values: Grey) -> Grey:

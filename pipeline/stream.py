@@ -93,6 +93,7 @@ class Stream:
         with clock.stage("calibration"):
             if self._watch.moved(t_s, frame.image, detections):
                 calibration = self._calibrator.camera_moved(t_s)
+                self._corrector.keep_only(set())
             else:
                 calibration = self._calibrator.update(t_s, detections)
         with clock.stage("recovery"):
