@@ -16,14 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.frames import Array, normalize
+from pipeline.frames import Array
 from pipeline.types import LANDMARK, LANDMARK_NAMES, checked
 
-FORMAT = 1
+FORMAT = 2
 DEFAULT_FILE = Path(__file__).parent / "data" / "landmark_model.json"
 
-_TRUNK = [LANDMARK[n] for n in ("left_shoulder", "right_shoulder", "left_hip", "right_hip")]
-_HIPS = _TRUNK[2:]
+_HIPS = [LANDMARK["left_hip"], LANDMARK["right_hip"]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +30,7 @@ class LandmarkModel:
     """Errors of the 33 landmarks. "Network's metres": its metric landmarks assume a size, the true one is apart.
 
     depth_share        (33,) found depth = share x true depth + noise; depth along the ray from the hips' middle
-    depth_gain         (33,) best guess of the true depth = gain x found depth + depth_body_m . body_depths
-    depth_body_m       (33, 3) along the body's left, up and front, network's metres
+    depth_map          (33, 100) best guess of the true depths = depth_map @ [all metric landmarks in a row, 1]
     assumed_nearness   (33,) 1/m: found_xy = picture + (assumed_nearness + nearness_share / distance) picture found_z
     nearness_share     (33,) how much of the true perspective is in the metric landmarks; 1 were all of it
     sigma_across_m     (33,) of found_xy against the truth at one scale, network's metres, each coordinate
@@ -42,8 +40,7 @@ class LandmarkModel:
     """
 
     depth_share: Array
-    depth_gain: Array
-    depth_body_m: Array
+    depth_map: Array
     assumed_nearness: Array
     nearness_share: Array
     sigma_across_m: Array
@@ -54,8 +51,8 @@ class LandmarkModel:
     def __post_init__(self) -> None:
         bins = len(self.visibility_edges) - 1
         shapes: dict[str, tuple[int, ...]] = {
-            "depth_share": (33,), "depth_gain": (33,), "depth_body_m": (33, 3), "assumed_nearness": (33,),
-            "nearness_share": (33,), "sigma_across_m": (33,), "visibility_edges": (bins + 1,),
+            "depth_share": (33,), "depth_map": (33, 100), "assumed_nearness": (33,), "nearness_share": (33,),
+            "sigma_across_m": (33,), "visibility_edges": (bins + 1,),
             "sigma_along_m": (33, bins), "sigma_px_fraction": (33, bins),
         }  # fmt: skip
         for name, shape in shapes.items():
@@ -73,8 +70,7 @@ class LandmarkModel:
     def exact(cls) -> LandmarkModel:
         """Landmarks that do not err, as a perfect network or a test would give them."""
         one, none = np.ones(33), np.zeros(33)
-        return cls(one, one, np.zeros((33, 3)), none, one, none, np.array([0.0, 1.0]), np.zeros((33, 1)),
-                   np.zeros((33, 1)))  # fmt: skip
+        return cls(one, depth_as_found(), none, one, none, np.array([0.0, 1.0]), np.zeros((33, 1)), np.zeros((33, 1)))
 
     def bin_of(self, visibility: Array) -> np.ndarray:
         """Column of `sigma_along_m` and `sigma_px_fraction` for visibilities of any shape."""
@@ -96,6 +92,7 @@ def _read(file: Path) -> LandmarkModel:
         data: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         rows = [data["landmarks"][name] for name in LANDMARK_NAMES]
         fields: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
+        fields["depth_map"] = data["depth_map"]
         number = data["format"]
     except (ValueError, KeyError, TypeError, UnicodeDecodeError) as e:
         raise ValueError(f"{file}: expected a file of `python -m training.measure_landmarks`, got {e!r}.") from e
@@ -109,19 +106,11 @@ def _own() -> LandmarkModel:
     return _read(DEFAULT_FILE)
 
 
-def body_depths(points_m: Array) -> Array:
-    """Depth (..., 3) of the body's unit axes left, up and front, as metric landmarks (..., 33, 3) have them.
-
-    Up runs from the hips to the shoulders, left across both; nothing where they coincide.
-    """
-    p = points_m[..., _TRUNK, :]
-    up = p[..., 0, :] + p[..., 1, :] - p[..., 2, :] - p[..., 3, :]
-    up = up / np.maximum(np.sqrt((up * up).sum(-1, keepdims=True)), 1e-9)
-    left = p[..., 0, :] - p[..., 1, :] + p[..., 2, :] - p[..., 3, :]
-    left = left - (left * up).sum(-1, keepdims=True) * up
-    left = left / np.maximum(np.sqrt((left * left).sum(-1, keepdims=True)), 1e-9)
-    front = left[..., 0] * up[..., 1] - left[..., 1] * up[..., 0]
-    return np.stack([left[..., 2], up[..., 2], front], axis=-1)
+def depth_as_found() -> Array:
+    """(33, 100): the `depth_map` that leaves every depth as it is."""
+    plain = np.zeros((33, 100))
+    plain[range(33), range(2, 99, 3)] = 1.0
+    return plain
 
 
 def unbiased_points(rays: Array, points_m: Array, weights: Array, model: LandmarkModel | None = None) -> Array:
@@ -135,17 +124,18 @@ def unbiased_points(rays: Array, points_m: Array, weights: Array, model: Landmar
     """
     m = LandmarkModel.load() if model is None else model
     lines = np.concatenate([rays, np.ones_like(rays[..., :1])], axis=-1)
-    middle = normalize(lines[..., _HIPS, :].sum(-2))
+    middle = lines[..., _HIPS[0], :] + lines[..., _HIPS[1], :]
+    middle /= np.sqrt(np.vecdot(middle, middle))[..., None]
     # Points of the plane at distance 1 that the ray through the hips is perpendicular to
-    plane = lines / (lines @ middle[..., None])
-    depth = m.depth_gain * points_m[..., 2] + body_depths(points_m) @ m.depth_body_m.T
-    depth = depth - depth[..., _HIPS].mean(-1, keepdims=True)
-    distance = np.sqrt(_spread(points_m[..., :2], weights) / np.maximum(_spread(plane, weights), 1e-12))
-    return plane * (np.maximum(distance[..., None] + depth, 0.05))[..., None]
+    plane = lines / np.vecdot(lines, middle[..., None, :])[..., None]
+    depth = points_m.reshape(*points_m.shape[:-2], 99) @ m.depth_map[:, :99].T + m.depth_map[:, 99]
+    depth -= 0.5 * (depth[..., _HIPS[:1]] + depth[..., _HIPS[1:]])
+    w = weights / weights.sum(-1, keepdims=True)
+    distance = np.sqrt(_spread(points_m[..., :2], w) / np.maximum(_spread(plane, w), 1e-12))
+    return plane * np.maximum(distance[..., None] + depth, 0.05)[..., None]
 
 
 def _spread(points: Array, weights: Array) -> Array:
-    """Weighted sum of squares (...) about the weighted mean of points (..., 33, C)."""
-    w = weights[..., None]
-    mean = (w * points).sum(-2, keepdims=True) / w.sum(-2, keepdims=True)
-    return np.asarray((w * (points - mean) ** 2).sum((-1, -2)))
+    """Weighted sum of squares (...) about the weighted mean of points (..., 33, C); weights sum to one."""
+    mean = (weights[..., None, :] @ points)[..., 0, :]
+    return np.asarray(np.vecdot(weights, np.vecdot(points, points)) - np.vecdot(mean, mean))

@@ -14,32 +14,20 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.body import BodyModel, ShapedBody
+from pipeline.body import BodyModel
 from pipeline.calibration_sample import BODY
 from pipeline.frames import Array
 from pipeline.landmark_model import LandmarkModel, unbiased_points
 from pipeline.perspective import rays_of
-from pipeline.refine import Evidence, refined
-from pipeline.skeleton_fit import RestFrames, joint_rotations
+from pipeline.refine import Evidence, Linkage, refined
+from pipeline.shape_fit import Looks, bone_lengths, fit_shape
+from pipeline.skeleton_fit import RestFrames, joint_rotations, local_rotations
 from pipeline.types import JOINT, LANDMARK, BodyPose, CameraCalibration, Detection, Landmarks
 
-#: Landmark pairs whose distances give the shape: bones and the widths of shoulders and hips.
-_LENGTHS = tuple(
-    (LANDMARK[a], LANDMARK[b])
-    for a, b in (
-        ("left_shoulder", "left_elbow"), ("right_shoulder", "right_elbow"), ("left_elbow", "left_wrist"),
-        ("right_elbow", "right_wrist"), ("left_hip", "left_knee"), ("right_hip", "right_knee"),
-        ("left_knee", "left_ankle"), ("right_knee", "right_ankle"), ("left_shoulder", "right_shoulder"),
-        ("left_hip", "right_hip"), ("left_shoulder", "left_hip"), ("right_shoulder", "right_hip"),
-    )
-)  # fmt: skip
-_A, _B = np.array(_LENGTHS).T
 _HIPS = np.array([LANDMARK["left_hip"], LANDMARK["right_hip"]])
-_FREE_BETAS = 4
-REFINE_STEPS, PLACE_STEPS = 1, 1
-_LENGTH_SIGMA_M = 0.03
-#: The shape is fitted again when this many looks have been seen, then it stays: bones do not grow.
-_FIT_AT = (1, 8, 25, 60, 120)
+REFINE_STEPS = 1
+SIGMA_IMAGE = 0.012  # of an image landmark, over the person's extent in the picture
+SIGMA_DEPTH_M = 0.12  # of a metric landmark along the view
 
 #: Which landmarks a joint's confidence comes from.
 _SEEN_BY: dict[str, tuple[str, ...]] = {
@@ -85,9 +73,18 @@ class _Track:
 
     betas: Array
     scale: float = 1.0
-    looks: int = 0
     version: int = 0
-    lengths: list[Array] = field(default_factory=list)
+    looks: Looks = field(default_factory=Looks)
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """The bodies of the people of a frame as one batch; `lengths` (P, 12) of their bones at rest, metres."""
+
+    key: tuple[tuple[int, int], ...]
+    rest: RestFrames
+    linkage: Linkage
+    lengths: Array
 
 
 class LandmarkRecovery:
@@ -105,7 +102,8 @@ class LandmarkRecovery:
         self._height_m = height_m
         self._tracks: dict[int, _Track] = {}
         self._first_betas = np.zeros(10) if height_m is None else body.betas_for_height(height_m)
-        self._group: tuple[tuple[tuple[int, int], ...], ShapedBody, RestFrames] | None = None
+        self._group: _Group | None = None
+        self._sigma_image, self._sigma_depth_m = SIGMA_IMAGE, SIGMA_DEPTH_M
 
     def __call__(
         self, detections: tuple[Detection, ...], calibration: CameraCalibration
@@ -142,55 +140,49 @@ class LandmarkRecovery:
         self, people: Sequence[tuple[Detection, Landmarks]], weights: Array, calibration: CameraCalibration
     ) -> list[BodyPose]:
         tracks = [self._tracks.setdefault(d.track_id, _Track(self._first_betas)) for d, _ in people]
-        shaped, rest = self._grouped([d.track_id for d, _ in people], tracks)
-        pixels = np.concatenate([landmarks.points_px for _, landmarks in people])
-        rays = rays_of(pixels, calibration.K, calibration.distortion).reshape(len(people), -1, 2)
-        points = np.stack([track.scale * marks.points_m for track, (_, marks) in zip(tracks, people, strict=True)])
-        visibility = np.stack([landmarks.visibility for _, landmarks in people])
+        group = self._grouped([d.track_id for d, _ in people], tracks)
+        rays = _rays(np.stack([marks.points_px for _, marks in people]), calibration)
+        points = np.stack([marks.points_m for _, marks in people])
+        visibility = np.stack([marks.visibility for _, marks in people])
         carrying = np.zeros((len(people), 33))
         carrying[:, BODY] = weights
         points = unbiased_points(rays, points, carrying, self._errors)
-        roots, Rs = joint_rotations(points, visibility, rest)
-        posed = shaped.posed(roots, np.zeros(3), Rs)
-        rays = rays[:, BODY]
-        places = _place(posed.landmarks[:, BODY], rays, weights, points[:, _HIPS, 2].mean(1))
-        seen = Evidence(rays, weights, points[:, BODY, 2] - points[:, _HIPS, 2].mean(1, keepdims=True))
-        roots, Rs, places, posed = refined(posed, places, seen, REFINE_STEPS)
+        points *= np.array([track.scale for track in tracks])[:, None, None]
+        Rs = joint_rotations(points, visibility, group.rest)
+        depths = points[:, BODY, 2]
+        middle = points[:, _HIPS, 2].mean(1)
+        seen = Evidence(rays[:, BODY], weights, depths - middle[:, None], self._sigma_image, self._sigma_depth_m)
+        places = _place(group.linkage(Rs)[1], seen.rays, weights, middle)
+        Rs, places, joints = refined(group.linkage, Rs, places, seen, REFINE_STEPS)
+        locals_ = local_rotations(Rs)
         scores = np.array([d.score for d, _ in people])
         confidence = np.clip(visibility @ _CONFIDENCE.T, 0.0, 1.0) * scores[:, None]
         bodies = [
-            BodyPose(roots[i], places[i], Rs[i], track.betas, posed.joints[i], confidence[i])
+            BodyPose(Rs[i, 0], places[i], locals_[i], track.betas, joints[i], confidence[i])
             for i, track in enumerate(tracks)
         ]
-        for i, (track, (_, landmarks)) in enumerate(zip(tracks, people, strict=True)):
-            if track.looks < _FIT_AT[-1]:
-                unbent = _lengths(shaped.landmarks_rest[i]) / _lengths(posed.landmarks[i])
-                self._look_at_shape(track, landmarks, unbent)
+        if any(track.looks.wanted for track in tracks):
+            unbent = group.lengths / bone_lengths(group.linkage(Rs)[1])
+            for i, (track, (_, landmarks)) in enumerate(zip(tracks, people, strict=True)):
+                if track.looks.wanted:
+                    self._look_at_shape(track, landmarks, unbent[i])
         return bodies
 
-    def _grouped(self, track_ids: list[int], tracks: list[_Track]) -> tuple[ShapedBody, RestFrames]:
+    def _grouped(self, track_ids: list[int], tracks: list[_Track]) -> _Group:
         """The people's bodies as one batch, made again only when somebody comes, goes or gets another shape."""
         key = tuple((i, t.version) for i, t in zip(track_ids, tracks, strict=True))
-        if self._group is None or self._group[0] != key:
+        if self._group is None or self._group.key != key:
             shaped = self._body.shaped(np.stack([t.betas for t in tracks]))
-            self._group = key, shaped, RestFrames.of(shaped.landmarks_rest, shaped.joints_rest)
-        return self._group[1], self._group[2]
+            rest = RestFrames.of(shaped.landmarks_rest, shaped.joints_rest)
+            self._group = _Group(key, rest, Linkage.of(shaped), bone_lengths(shaped.landmarks_rest[:, BODY]))
+        return self._group
 
     def _look_at_shape(self, track: _Track, landmarks: Landmarks, unbent: Array) -> None:
         """`unbent` (12,): a length at rest over the one in this pose, as landmarks lie beside their joints."""
-        track.looks += 1
-        lengths = _lengths(landmarks.points_m) * unbent
-        visible = np.minimum(landmarks.visibility[_A], landmarks.visibility[_B]) > 0.5
-        track.lengths.append(np.where(visible, lengths, np.nan))
-        if track.looks not in _FIT_AT:
+        lengths = track.looks.add(bone_lengths(landmarks.points_m[BODY]) * unbent, landmarks.visibility[BODY])
+        if lengths is None:
             return
-        seen = np.stack(track.lengths)
-        enough = np.count_nonzero(np.isfinite(seen), axis=0) >= max(1, len(seen) // 4)
-        if not enough.any():
-            return
-        median = np.full(len(_LENGTHS), np.nan)
-        median[enough] = np.nanmedian(seen[:, enough], axis=0)
-        betas = fit_shape(self._body, median)
+        betas = fit_shape(self._body, lengths)
         if self._height_m is not None:
             assumed = float(self._body.shaped(betas).height_m)
             betas = self._body.betas_for_height(self._height_m, betas)
@@ -199,46 +191,28 @@ class LandmarkRecovery:
         track.version += 1
 
 
-def _lengths(landmarks: Array) -> Array:
-    """Distances (..., 12) between pairs of landmarks (..., 33, 3)."""
-    return np.linalg.norm(landmarks[..., _A, :] - landmarks[..., _B, :], axis=-1)
-
-
-def fit_shape(body: BodyModel, lengths_m: Array) -> Array:
-    """Betas (10,), the first few free, whose bones have `lengths_m` (12,), nan where unknown; 0 is the prior.
-
-    Gauss-Newton with standard normal betas and lengths known to 3 cm.
-    """
-    known = np.isfinite(lengths_m)
-    betas = np.zeros(10)
-    steps = np.concatenate([np.zeros((1, 10)), 0.05 * np.eye(_FREE_BETAS, 10)])
-    for _ in range(3):
-        model = _lengths(body.shaped(betas + steps).landmarks_rest)[:, known]
-        J = (model[1:] - model[0]).T / 0.05 / _LENGTH_SIGMA_M
-        r = (model[0] - lengths_m[known]) / _LENGTH_SIGMA_M
-        H = J.T @ J + np.eye(_FREE_BETAS)
-        betas[:_FREE_BETAS] -= np.linalg.solve(H, J.T @ r + betas[:_FREE_BETAS])
-    return np.clip(betas, -3.0, 3.0)
-
-
 def _place(offsets: Array, rays: Array, weights: Array, depth_m: Array) -> Array:
     """Translations (P, 3) that put points `offsets` (P, n, 3) on `rays` (P, n, 2), from depths (P,) to begin with.
 
     Linear least squares, u (z + t_z) = x + t_x and likewise for v; a row divided by its depth is a reprojection error.
     """
-    t = np.zeros((len(offsets), 3))
-    depth = np.broadcast_to(np.maximum(depth_m, 0.3)[:, None], weights.shape)
-    for _ in range(PLACE_STEPS):
-        w = np.sqrt(weights) / depth
-        A = np.zeros((*weights.shape, 2, 3))
-        A[..., 0, 0] = A[..., 1, 1] = w
-        A[..., 2] = -rays * w[..., None]
-        b = (rays * offsets[..., 2:] - offsets[..., :2]) * w[..., None]
-        A = A.reshape(len(offsets), -1, 3)
-        At = np.swapaxes(A, -1, -2)
-        t = np.linalg.solve(At @ A + 1e-9 * np.eye(3), At @ b.reshape(len(offsets), -1, 1))[..., 0]
-        depth = np.maximum(offsets[..., 2] + t[:, 2:], 0.1)
-    return t
+    w = np.sqrt(weights) / np.maximum(depth_m, 0.3)[:, None]
+    A = np.zeros((*weights.shape, 2, 4))
+    A[..., 0, 0] = A[..., 1, 1] = w
+    A[..., 2] = -rays * w[..., None]
+    A[..., 3] = (rays * offsets[..., 2:] - offsets[..., :2]) * w[..., None]
+    A = A.reshape(len(offsets), -1, 4)
+    H = np.swapaxes(A[..., :3], -1, -2) @ A
+    H[:, [0, 1, 2], [0, 1, 2]] += 1e-9
+    return np.linalg.solve(H[..., :3], H[..., 3:])[..., 0]
+
+
+def _rays(points_px: Array, calibration: CameraCalibration) -> Array:
+    """Rays (P, 33, 2) with z = 1 through pixels (P, 33, 2)."""
+    K, distortion = calibration.K, calibration.distortion
+    if K[0, 1] or distortion.any():
+        return rays_of(points_px.reshape(-1, 2), K, distortion).reshape(points_px.shape)
+    return (points_px - K[:2, 2]) / K[[0, 1], [0, 1]]
 
 
 def _inside(points_px: Array, calibration: CameraCalibration) -> NDArray[np.bool_]:

@@ -11,146 +11,201 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.frames import Array, basis_from, cross, exp_so3, log_so3, normalize, shortest_rotation
-from pipeline.types import JOINT, LANDMARK
+from pipeline.frames import Array, exp_so3, log_so3
+from pipeline.types import JOINT, JOINT_PARENTS, LANDMARK
 
-_L = LANDMARK
-#: Arms then legs, left then right: landmarks at the limb's root, its hinge and its end.
-_ROOT = np.array([_L["left_shoulder"], _L["right_shoulder"], _L["left_hip"], _L["right_hip"]])
-_HINGE = np.array([_L["left_elbow"], _L["right_elbow"], _L["left_knee"], _L["right_knee"]])
-_END = np.array([_L["left_wrist"], _L["right_wrist"], _L["left_ankle"], _L["right_ankle"]])
-_INDEX = np.array([_L["left_index"], _L["right_index"]])
-_PINKY = np.array([_L["left_pinky"], _L["right_pinky"]])
-_HEEL = np.array([_L["left_heel"], _L["right_heel"]])
-_TOE = np.array([_L["left_foot_index"], _L["right_foot_index"]])
-
-_FACE = np.array([_L["nose"], _L["left_ear"], _L["right_ear"]])
-#: Landmark differences that span pelvis, chest, head, hands and feet; those that are sums are put in later.
-_MAIN = np.array([(0, 0), (0, 0), (_L["left_ear"], _L["right_ear"]), (0, 0), (0, 0), *zip(_TOE, _HEEL, strict=True)])
-_SIDE = np.array(
-    [(_ROOT[2], _ROOT[3]), (_ROOT[0], _ROOT[1]), (0, 0), *zip(_INDEX, _PINKY, strict=True),
-     *zip(_HINGE[2:], _END[2:], strict=True)]
+#: Limbs are arms then legs, left then right: landmarks at the limb's root, its hinge and its end.
+_LIMBS = (
+    ("left_shoulder", "left_elbow", "left_wrist"), ("right_shoulder", "right_elbow", "right_wrist"),
+    ("left_hip", "left_knee", "left_ankle"), ("right_hip", "right_knee", "right_ankle"),
 )  # fmt: skip
+_HINGE = np.array([LANDMARK[limb[1]] for limb in _LIMBS])
+_END = np.array([LANDMARK[limb[2]] for limb in _LIMBS])
+_HINGES_ENDS = np.concatenate([_HINGE, _END])
+_EVERY_END = np.ones((4, 1))
+_UPPER_JOINT, _HINGE_JOINT, _END_JOINT = (np.array([JOINT[limb[k]] for limb in _LIMBS]) for k in range(3))
+_FACE = np.array([LANDMARK["nose"], LANDMARK["left_ear"], LANDMARK["right_ear"]])
 
-_SPINE = [JOINT["spine1"], JOINT["spine2"], JOINT["spine3"]]
-_NECK_HEAD = [JOINT["neck"], JOINT["head"]]
-_UPPER_JOINT = np.array([JOINT[n] for n in ("left_shoulder", "right_shoulder", "left_hip", "right_hip")])
-_HINGE_JOINT = np.array([JOINT[n] for n in ("left_elbow", "right_elbow", "left_knee", "right_knee")])
-_END_JOINT = np.array([JOINT[n] for n in ("left_wrist", "right_wrist", "left_ankle", "right_ankle")])
+_TRUNK = {"left_shoulder": 1.0, "right_shoulder": 1.0, "left_hip": -1.0, "right_hip": -1.0}
+
+
+def _across(part: str) -> dict[str, float]:
+    return {f"left_{part}": 1.0, f"right_{part}": -1.0}
+
+
+def _from_to(start: str, end: str) -> dict[str, float]:
+    return {end: 1.0, start: -1.0}
+
+
+#: Sums of landmarks: the long axes (y) and then the side axes (x) of pelvis, chest, head, left and right hand, left and
+#: right foot; directions of the four upper and the four lower limbs.
+_SUMS: tuple[dict[str, float], ...] = (
+    _TRUNK, _TRUNK, _across("ear"),
+    *({f"{s}_index": 1.0, f"{s}_pinky": 1.0, f"{s}_wrist": -2.0} for s in ("left", "right")),
+    *(_from_to(f"{s}_heel", f"{s}_foot_index") for s in ("left", "right")),
+    _across("hip"), _across("shoulder"), {"nose": 2.0, "left_ear": -1.0, "right_ear": -1.0},
+    *(_from_to(f"{s}_pinky", f"{s}_index") for s in ("left", "right")),
+    *(_from_to(f"{s}_ankle", f"{s}_knee") for s in ("left", "right")),
+    *(_from_to(limb[0], limb[1]) for limb in _LIMBS),
+    *(_from_to(limb[1], limb[2]) for limb in _LIMBS),
+)  # fmt: skip
+_SUM = np.zeros((len(_SUMS), 33))
+for _row, _terms in zip(_SUM, _SUMS, strict=True):
+    _row[[LANDMARK[n] for n in _terms]] = list(_terms.values())
+#: The same of joints, for the bones of the limbs.
+_BONES = np.zeros((8, 24))
+for _i, (_start, _end) in enumerate(zip([*_UPPER_JOINT, *_HINGE_JOINT], [*_HINGE_JOINT, *_END_JOINT], strict=True)):
+    _BONES[_i, _end], _BONES[_i, _start] = 1.0, -1.0
+
+#: Far below every length; keeps bases of coinciding landmarks apart from nothing.
+_NUDGE = 1e-9 * np.array([0.36, 0.48, 0.8])
+_NUDGE_SIDE = 1e-9 * np.array([0.8, -0.6, 0.0])
 
 #: Unit normal of the bending plane in the T-pose: elbows bend forward, knees backward.
 _REST_NORMAL = np.array([[0.0, -1.0, 0.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
-#: Where a limb that nobody sees hangs, in its parent's frame.
+#: Where a limb that nobody sees hangs, unit, in its parent's frame.
 _RELAXED = np.array([[0.15, -1.0, 0.05], [-0.15, -1.0, 0.05], [0.02, -1.0, 0.0], [-0.02, -1.0, 0.0]])
-_RELAXED_UNIT = normalize(_RELAXED)
+_RELAXED /= np.linalg.norm(_RELAXED, axis=-1, keepdims=True)
 
-#: How far spine, neck, wrists and ankles turn against their parents, radians.
-_LIMITS = np.radians([[150.0], [80.0], [80.0], [80.0], [60.0], [60.0]])
+#: How far chest, head, wrists and ankles turn against pelvis, chest, forearms and shins, radians.
+_LIMITS = np.radians([150.0, 80.0, 80.0, 80.0, 60.0, 60.0])
+#: The turns that are made of those six, as shares: spine1, spine2, chest, neck, head, wrists, ankles.
+_TURN_OF = np.array([0, 0, 0, 1, 1, 2, 3, 4, 5])
+_SHARE = np.array([1 / 3, 2 / 3, 1.0, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0])[:, None]
+#: Where each joint's rotation stands among: pelvis, upper limbs, lower limbs, the nine turned.
+_POOL = {"pelvis": 0, "spine1": 9, "spine2": 10, "spine3": 11, "left_collar": 11, "right_collar": 11, "neck": 12}
+_POOL |= {"head": 13, "left_wrist": 14, "right_wrist": 15, "left_ankle": 16, "right_ankle": 17}
+_POOL |= {"left_hand": 14, "right_hand": 15, "left_foot": 16, "right_foot": 17}
+_POOL |= {limb[k]: 1 + 4 * k + i for i, limb in enumerate(_LIMBS) for k in (0, 1)}
+_FROM_POOL = np.array([_POOL[name] for name in JOINT])
+_PARENTS = np.array(JOINT_PARENTS[1:])
+
+#: a @ _SKEW, as (3, 3), is the matrix of the cross product with a.
+_SKEW = np.zeros((3, 9))
+for _a, _b, _c in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+    _SKEW[_a, 3 * _c + _b], _SKEW[_a, 3 * _b + _c] = 1.0, -1.0
 
 
 @dataclass(frozen=True, eq=False)
 class RestFrames:
     """What the fit needs of people's bodies at rest, P people or none of that dimension.
 
-    rigid  (P, 7, 3, 3) bases of pelvis, chest, head, hands, feet
-    limbs  (P, 4, 3, 3) bases of upper arms and thighs
-    upper  (P, 4, 3) unit directions of upper arms and thighs; lower (P, 4, 3) of forearms and shins
+    rigid  (P, 7, 3, 3) bases of pelvis, chest, head, hands, feet, transposed
+    limbs  (P, 8, 3, 3) bases of upper arms and thighs, then forearms and shins, transposed
+    upper  (P, 4, 3) unit directions of upper arms and thighs
+    along  (P, 4) how far those lie along the normal of their bending plane
     """
 
     rigid: Array
     limbs: Array
     upper: Array
-    lower: Array
+    along: Array
 
     @staticmethod
     def of(landmarks_rest: Array, joints_rest: Array) -> RestFrames:
         """From the landmarks (P, 33, 3) and joints (P, 24, 3) of the bodies at rest."""
-        upper = normalize(joints_rest[..., _HINGE_JOINT, :] - joints_rest[..., _UPPER_JOINT, :])
-        lower = normalize(joints_rest[..., _END_JOINT, :] - joints_rest[..., _HINGE_JOINT, :])
-        return RestFrames(_rigid_bases(landmarks_rest), basis_from(upper, _REST_NORMAL, "yx"), upper, lower)
+        sums, bones = _SUM @ landmarks_rest, _BONES @ joints_rest
+        limbs = _bases(bones, np.concatenate([_REST_NORMAL, _REST_NORMAL]))
+        upper = limbs[..., :4, :, 1]
+        rigid = _bases(sums[..., :7, :], sums[..., 7:14, :])
+        along = np.vecdot(upper, _REST_NORMAL)[..., None]
+        return RestFrames(_transposed(rigid), _transposed(limbs), upper, along)
 
 
-def joint_rotations(points: Array, visibility: Array, rest: RestFrames) -> tuple[Array, Array]:
-    """Rs_frame_root (P, 3, 3) and Rs_parent_joint (P, 23, 3, 3) of landmarks (P, 33, 3) in a right-handed metric frame.
+def joint_rotations(points: Array, visibility: Array, rest: RestFrames) -> Array:
+    """Rs_frame_joint (P, 24, 3, 3) of landmarks (P, 33, 3) in a right-handed metric frame.
 
     visibility  (P, 33) 0..1; limbs that are not seen hang relaxed instead of following what was guessed
     """
-    rigid = _rigid_bases(points) @ _transposed(rest.rigid)
-    pelvis, chest, head, ends = rigid[..., 0, :, :], rigid[..., 1, :, :], rigid[..., 2, :, :], rigid[..., 3:, :, :]
+    sums = _SUM @ points
+    rigid = _bases(sums[..., :7, :], sums[..., 7:14, :]) @ rest.rigid
     parents = rigid[..., [1, 1, 0, 0], :, :]
+    limbs = sums[..., 14:, :]
+    limbs /= np.sqrt(np.vecdot(limbs, limbs))[..., None] + 1e-12
+    seen_end = _EVERY_END
+    if visibility[..., _HINGES_ENDS].min() < 0.5:
+        seen_end = _relax(limbs, visibility, parents)
+    normals = _normals(limbs, sums[..., 5:7, :], rigid, parents, seen_end, rest)
+    bases = _bases(limbs, normals) @ rest.limbs
+    face = _smoothstep(visibility[..., _FACE].max(-1), 0.1, 0.5)
+
+    chain = np.concatenate([rigid[..., :2, :, :], bases[..., 4:, :, :]], axis=-3)
+    vectors = log_so3(_transposed(chain) @ rigid[..., 1:, :, :])
+    angle = np.sqrt(np.vecdot(vectors, vectors))
+    reach = np.minimum(1.0, _LIMITS / np.maximum(angle, 1e-9))
+    reach[..., 1] *= face
+    reach[..., 2:] *= seen_end[..., 0]
+    vectors *= reach[..., None]
+    turned = chain[..., _TURN_OF, :, :] @ exp_so3(vectors[..., _TURN_OF, :] * _SHARE)
+    pool = np.concatenate([rigid[..., :1, :, :], bases, turned], axis=-3)
+    return pool[..., _FROM_POOL, :, :]
+
+
+def local_rotations(Rs_frame_joint: Array) -> Array:
+    """Rs_parent_joint (P, 23, 3, 3) of Rs_frame_joint (P, 24, 3, 3)."""
+    return _transposed(Rs_frame_joint[..., _PARENTS, :, :]) @ Rs_frame_joint[..., 1:, :, :]
+
+
+def _relax(limbs: Array, visibility: Array, parents: Array) -> Array:
+    """Limbs (P, 8, 3) that are not seen hang from their parents, in place; how far each end is seen (P, 4, 1)."""
     seen_hinge = visibility[..., _HINGE]
-    seen_end = np.minimum(seen_hinge, visibility[..., _END])
-    seen_hinge, seen_end = _smoothstep(np.stack([seen_hinge, seen_end]), 0.1, 0.5)[..., None]
-    relaxed = _turn(parents, _RELAXED_UNIT)
-    upper = normalize(points[..., _HINGE, :] - points[..., _ROOT, :])
-    lower = normalize(points[..., _END, :] - points[..., _HINGE, :])
-    upper = normalize(seen_hinge * upper + (1 - seen_hinge) * relaxed, [0.0, 1.0, 0.0])
-    lower = normalize(seen_end * lower + (1 - seen_end) * upper, [0.0, 1.0, 0.0])
-    uppers = _upper_limbs(points, upper, lower, parents, rest)
-    lowers = shortest_rotation(_turn(uppers, rest.lower), lower) @ uppers
-    arms = lowers[..., :2, :, :]
-    lowers[..., :2, :, :] = _pronated(arms, ends[..., :2, :, :], lower[..., :2, :], seen_end[..., :2, :])
-
-    spine, neck = _transposed(pelvis) @ chest, _transposed(chest) @ head
-    tips = _transposed(lowers) @ ends
-    vectors = log_so3(np.concatenate([spine[..., None, :, :], neck[..., None, :, :], tips], axis=-3))
-    angle = np.sqrt(np.sum(vectors * vectors, axis=-1, keepdims=True))
-    vectors = vectors * np.minimum(1.0, _LIMITS / np.maximum(angle, 1e-9))
-    vectors[..., 0, :] /= 3.0
-    vectors[..., 1, :] *= 0.5 * _smoothstep(visibility[..., _FACE].max(-1, keepdims=True), 0.1, 0.5)
-    vectors[..., 2:, :] *= seen_end
-    turns = exp_so3(vectors)
-    Rs = np.empty((*points.shape[:-2], 24, 3, 3))
-    Rs[:] = np.eye(3)
-    Rs[..., _SPINE, :, :], Rs[..., _NECK_HEAD, :, :] = turns[..., :1, :, :], turns[..., 1:2, :, :]
-    Rs[..., _END_JOINT, :, :] = turns[..., 2:, :, :]
-    Rs[..., _UPPER_JOINT, :, :] = _transposed(parents) @ uppers
-    Rs[..., _HINGE_JOINT, :, :] = _transposed(uppers) @ lowers
-    return pelvis, Rs[..., 1:, :, :]
+    seen_end = _smoothstep(np.minimum(seen_hinge, visibility[..., _END]), 0.1, 0.5)[..., None]
+    seen_hinge = _smoothstep(seen_hinge, 0.1, 0.5)[..., None]
+    upper, lower = limbs[..., :4, :], limbs[..., 4:, :]
+    upper *= seen_hinge
+    upper += (1 - seen_hinge) * np.matvec(parents, _RELAXED) + _NUDGE
+    upper /= np.sqrt(np.vecdot(upper, upper))[..., None]
+    lower *= seen_end
+    lower += (1 - seen_end) * upper + _NUDGE
+    lower /= np.sqrt(np.vecdot(lower, lower))[..., None]
+    return seen_end
 
 
-def _rigid_bases(p: Array) -> Array:
-    """Bases (P, 7, 3, 3) of pelvis, chest, head, hands and feet, each spanned by landmarks that lie on it."""
-    main = p[..., _MAIN[:, 0], :] - p[..., _MAIN[:, 1], :]
-    side = p[..., _SIDE[:, 0], :] - p[..., _SIDE[:, 1], :]
-    roots = p[..., _ROOT, :]
-    main[..., :2, :] = (roots[..., 0, :] + roots[..., 1, :] - roots[..., 2, :] - roots[..., 3, :])[..., None, :]
-    main[..., 3:5, :] = p[..., _INDEX, :] + p[..., _PINKY, :] - 2.0 * p[..., _END[:2], :]
-    side[..., 2, :] = 2.0 * p[..., _FACE[0], :] - p[..., _FACE[1], :] - p[..., _FACE[2], :]
-    return basis_from(main, side, "yx")
+def _normals(limbs: Array, feet: Array, rigid: Array, parents: Array, seen: Array, rest: RestFrames) -> Array:
+    """Normals (P, 8, 3) of the planes that upper and lower limbs bend in, any length; hands turn the forearms'."""
+    upper, lower = limbs[..., :4, :], limbs[..., 4:, :]
+    # The shortest rotation from a to b takes n to n - (a + b) (a + b).n / (1 + a.b) + 2 (a.n) b
+    a, n = np.matvec(parents, rest.upper), np.matvec(parents, _REST_NORMAL)
+    ab = a + upper
+    share = np.vecdot(ab, n) / np.maximum(1.0 + np.vecdot(a, upper), 1e-6)
+    straight = n - share[..., None] * ab + (2.0 * rest.along) * upper
+    bent = _cross(upper, lower)
+    # A straight leg shows its twist in the foot, which lies in the plane that the knee bends in
+    by_foot = _cross(feet, lower[..., 2:, :]) / (np.sqrt(np.vecdot(feet, feet))[..., None] + 1e-12)
+    by_foot += 0.2 * straight[..., 2:, :]
+    straight[..., 2:, :] = by_foot / (np.sqrt(np.vecdot(by_foot, by_foot))[..., None] + 1e-12)
+    sine = np.sqrt(np.vecdot(bent, bent))
+    share = _smoothstep(sine, 0.15, 0.45)
+    # Knees do not bend forward: there the evidence of the foot stands alone
+    share[..., 2:] *= np.vecdot(bent[..., 2:, :], straight[..., 2:, :]) > 0
+    normal = straight + share[..., None] * (bent / (sine + 1e-9)[..., None] - straight)
+    # Half of the hand's twist is the forearm's, as ulna and radius share it: the middle of both normals
+    own = normal[..., :2, :]
+    own = own / (np.sqrt(np.vecdot(own, own))[..., None] + 1e-12)
+    hand = np.matvec(rigid[..., 3:5, :, :], _REST_NORMAL[:2])
+    agree = np.clip(2.0 + 2.0 * np.vecdot(own, hand), 0.0, 1.0)[..., None]
+    twisted = own + (agree * seen[..., :2, :]) * hand
+    return np.concatenate([normal, twisted, normal[..., 2:, :]], axis=-2)
+
+
+def _bases(along: Array, side: Array) -> Array:
+    """Rotations (..., 3, 3) whose y is `along` (..., 3) and whose x is nearest to `side`; never singular."""
+    y = along + _NUDGE
+    y = y / np.sqrt(np.vecdot(y, y))[..., None]
+    x = side + _NUDGE_SIDE
+    x = x - np.vecdot(x, y)[..., None] * y
+    x /= np.sqrt(np.vecdot(x, x))[..., None]
+    return np.stack([x, y, _cross(x, y)], axis=-1)
+
+
+def _cross(a: Array, b: Array) -> Array:
+    return np.matvec((a @ _SKEW).reshape(*a.shape, 3), b)
 
 
 def _transposed(Rs: Array) -> Array:
     return np.swapaxes(Rs, -1, -2)
 
 
-def _turn(Rs: Array, vectors: Array) -> Array:
-    return (Rs @ vectors[..., None])[..., 0]
-
-
-def _upper_limbs(points: Array, upper: Array, lower: Array, parents: Array, rest: RestFrames) -> Array:
-    """Rs_frame_joint (P, 4, 3, 3) of shoulders and hips: along the limb, twisted so that the hinge bends as it does."""
-    swing = shortest_rotation(_turn(parents, rest.upper), upper) @ parents
-    straight = _turn(swing, _REST_NORMAL)
-    # A straight leg shows its twist in the foot, which lies in the plane that the knee bends in
-    feet = normalize(points[..., _TOE, :] - points[..., _HEEL, :])
-    straight[..., 2:, :] = normalize(cross(feet, lower[..., 2:, :]) + 0.2 * straight[..., 2:, :])
-    bent = cross(upper, lower)
-    sine = np.sqrt(np.sum(bent * bent, axis=-1, keepdims=True))
-    share = _smoothstep(sine, 0.15, 0.45)
-    # Knees do not bend forward: there the evidence of the foot stands alone
-    share[..., 2:, :] *= np.sum(bent[..., 2:, :] * straight[..., 2:, :], axis=-1, keepdims=True) > 0
-    normal = share * bent / np.maximum(sine, 1e-9) + (1 - share) * straight
-    return basis_from(upper, normal, "yx") @ _transposed(rest.limbs)
-
-
-def _pronated(lowers: Array, hands: Array, axis: Array, seen: Array) -> Array:
-    """Forearms (P, 2, 3, 3) with half of the hand's twist about them, as ulna and radius share it."""
-    relative = log_so3(hands @ _transposed(lowers))
-    twist = np.clip(np.sum(relative * axis, axis=-1, keepdims=True), -2.2, 2.2)
-    return exp_so3(0.5 * seen * twist * axis) @ lowers
-
-
-def _smoothstep(x: Array | float, low: float, high: float) -> Array:
-    s = np.clip((np.asarray(x) - low) / (high - low), 0.0, 1.0)
+def _smoothstep(x: Array, low: float, high: float) -> Array:
+    s = np.clip((x - low) / (high - low), 0.0, 1.0)
     return s * s * (3.0 - 2.0 * s)

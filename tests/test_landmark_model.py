@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.body import BodyModel
 from pipeline.frames import exp_so3, normalize, shortest_rotation
-from pipeline.landmark_model import DEFAULT_FILE, LandmarkModel, body_depths, unbiased_points
+from pipeline.landmark_model import DEFAULT_FILE, LandmarkModel, depth_as_found, unbiased_points
 from pipeline.types import JOINT, LANDMARK, LANDMARK_NAMES
 from training.anny_rig import LANDMARK_JOINTS
 from training.bake_body import POINTS_FILE, measured_points
@@ -16,7 +16,7 @@ from training.landmark_fit import MIRROR, OTHER
 
 MODEL = LandmarkModel.load()
 #: Landmarks as they are, no correction.
-PLAIN = dataclasses.replace(MODEL, depth_gain=np.ones(33), depth_body_m=np.zeros((33, 3)))
+PLAIN = dataclasses.replace(MODEL, depth_map=depth_as_found())
 
 
 def person(seed: int):
@@ -72,22 +72,16 @@ def test_a_person_in_the_mirror_gives_the_mirrored_points():
     np.testing.assert_allclose(other, found[OTHER] * MIRROR, atol=2e-3)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_depths_of_the_bodys_axes_are_those_of_its_rotation(seed):
-    R = exp_so3(2.0 * np.random.default_rng(seed).normal(size=3))
-    points = BodyModel.load().landmarks @ R.T
-    np.testing.assert_allclose(body_depths(points), R[2], atol=0.1)
-    np.testing.assert_allclose(np.linalg.norm(body_depths(points)), 1.0, atol=1e-9)
-
-
 def test_the_committed_model_is_whole():
     assert (MODEL.sigma_along_m > 0).all()
     assert (MODEL.sigma_px_fraction > 0).all()
     assert (MODEL.sigma_across_m > 0).all()
     assert (np.diff(MODEL.visibility_edges) > 0).all()
     assert MODEL.sigma_px_fraction.shape == (33, MODEL.n_bins)
-    np.testing.assert_allclose(MODEL.depth_gain, MODEL.depth_gain[OTHER], atol=2e-3)
-    np.testing.assert_allclose(MODEL.depth_body_m, MODEL.depth_body_m[OTHER] * MIRROR, atol=2e-3)
+    np.testing.assert_allclose(MODEL.depth_map[:, 99], MODEL.depth_map[OTHER, 99], atol=2e-3)
+    by_landmark = MODEL.depth_map[:, :99].reshape(33, 33, 3)
+    np.testing.assert_allclose(by_landmark, by_landmark[OTHER][:, OTHER] * MIRROR, atol=2e-3)
+    np.testing.assert_allclose(MODEL.depth_map[23:25].sum(0), 0.0, atol=2e-3)
     assert LandmarkModel.load() is MODEL
 
 
@@ -104,17 +98,17 @@ def test_hidden_landmarks_are_less_certain_and_each_visibility_has_its_bin():
 
 def test_other_files_are_one_sentence(tmp_path):
     file = tmp_path / "model.json"
-    for text in ("hello", "{}", "[1, 2]", '{"format": 1, "landmarks": {}}'):
+    for text in ("hello", "{}", "[1, 2]", '{"format": 2, "landmarks": {}}'):
         file.write_text(text)
         with pytest.raises(ValueError, match="expected a file of `python -m training"):
             LandmarkModel.load(file)
     data = json.loads(DEFAULT_FILE.read_text())
     file.write_text(json.dumps({**data, "format": 9}))
-    with pytest.raises(ValueError, match="expected format 1, got 9"):
+    with pytest.raises(ValueError, match="expected format 2, got 9"):
         LandmarkModel.load(file)
-    data["landmarks"]["nose"]["depth_gain"] = float("nan")
+    data["landmarks"]["nose"]["depth_share"] = float("nan")
     file.write_text(json.dumps(data))
-    with pytest.raises(ValueError, match=r"LandmarkModel\.depth_gain: expected finite numbers"):
+    with pytest.raises(ValueError, match=r"LandmarkModel\.depth_share: expected finite numbers"):
         LandmarkModel.load(file)
     with pytest.raises(FileNotFoundError):
         LandmarkModel.load(tmp_path / "none.json")

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from pipeline.frames import Array
-from pipeline.landmark_model import DEFAULT_FILE, FORMAT, LandmarkModel, body_depths, unbiased_points
+from pipeline.landmark_model import DEFAULT_FILE, FORMAT, LandmarkModel, depth_as_found, unbiased_points
 from pipeline.types import LANDMARK_NAMES
 from training.bake_body import POINTS_FILE
+from training.landmark_depth import features, fit_depth_map
 from training.landmark_fit import (
     GROUPS,
-    MIRROR,
     OTHER,
     VISIBILITY_EDGES,
     Looks,
@@ -57,16 +57,16 @@ def measure_points(looks: Looks) -> tuple[Array, dict[str, Any]]:
     return offsets, {"about": about, "offsets": dict(zip(LANDMARK_NAMES, _rounded(offsets, 5), strict=True))}
 
 
-def _depth_of(looks: Looks, k: int) -> tuple[Array, Array, Array, Array]:
-    """Landmark k and its other side: found depth (n,), body axes' depth mirrored (n, 3), true depth, weights."""
+def _depth_of(looks: Looks, k: int) -> tuple[Array, Array, Array]:
+    """Landmark k and its other side: found depth (n,), true depth, weights."""
     parts = []
-    size, axes = Scaled.of(looks).scale, body_depths(looks["points_m"])
-    for j, mirror in ((k, np.ones(3)), (int(OTHER[k]), MIRROR)):
+    size = Scaled.of(looks).scale
+    for j in (k, int(OTHER[k])):
         seen = (looks["visibility"][:, j] > 0.5) & looks.inside[:, j]
         off = np.linalg.norm(looks.error_m[:, j], axis=-1)
-        parts.append((looks["points_m"][:, j, 2], axes * mirror, looks.true_ray[:, j, 2] * size, seen * (off < 0.15)))
-    found, axis, true, w = (np.concatenate(p) for p in zip(*parts, strict=True))
-    return found, axis, true, w
+        parts.append((looks["points_m"][:, j, 2], looks.true_ray[:, j, 2] * size, seen * (off < 0.15)))
+    found, true, w = (np.concatenate(p) for p in zip(*parts, strict=True))
+    return found, true, w
 
 
 def measure_errors(looks: Looks) -> dict[str, Any]:
@@ -76,21 +76,19 @@ def measure_errors(looks: Looks) -> dict[str, Any]:
     stature_px = looks["stature_m"] * looks["K"][:, 0, 0] / looks.middle[:, 2]
     group_of = {int(k): name for name, ks in GROUPS.items() for k in ks}
     laws = {name: perspective_law(looks, which)[0] for name, which in GROUPS.items()}
+    depth_map = fit_depth_map(looks)
+    guess = features(looks["points_m"]) @ depth_map.T
     across = (looks["points_m"] - looks.true_ray * scaled.scale[:, None, None])[..., :2]
     for k, name in enumerate(LANDMARK_NAMES):
-        found, axis, true, w = _depth_of(looks, k)
+        found, true, w = _depth_of(looks, k)
         (share,), _ = regression([true], found, w, 0.15)
-        coefficients, _ = regression([found, *axis.T], true, w, 0.15)
-        if k in GROUPS["hip"]:
-            coefficients = np.array([1.0, 0.0, 0.0, 0.0])
         law = laws[group_of.get(k, "head" if k < 11 else "wrist")]
-        own, mirrored = _binned(looks, stature_px, coefficients, k)
+        own, mirrored = _binned(looks, stature_px, guess, k)
         both = [np.concatenate([a, b]) for a, b in zip(own, mirrored, strict=True)]
         pair = [k, int(OTHER[k])]
         seen = (looks["visibility"][:, pair] > 0.5) & looks.inside[:, pair]
         rows[name] = {
-            "depth_share": _rounded(share), "depth_gain": _rounded(coefficients[0]),
-            "depth_body_m": _rounded(coefficients[1:]),
+            "depth_share": _rounded(share),
             "assumed_nearness": _rounded(law[0]), "nearness_share": _rounded(law[1]),
             "sigma_across_m": _rounded(robust_sigma(across[:, pair][seen])),
             "sigma_along_m": _rounded(_filled([robust_sigma(b[:, 0]) for b in both])),
@@ -99,6 +97,7 @@ def measure_errors(looks: Looks) -> dict[str, Any]:
     return {
         "format": FORMAT, "about": "How MediaPipe's landmarks err, from renders with known truth; docs/landmarks.md.",
         "pictures": len(looks), "visibility_edges": list(VISIBILITY_EDGES), "landmarks": rows,
+        "depth_map": _rounded(depth_map),
     }  # fmt: skip
 
 
@@ -112,13 +111,14 @@ def _filled(values: list[float]) -> list[float]:
     return out
 
 
-def _binned(looks: Looks, stature_px: Array, coefficients: Array, k: int) -> tuple[list[Array], list[Array]]:
+def _binned(looks: Looks, stature_px: Array, guess: Array, k: int) -> tuple[list[Array], list[Array]]:
     """Residuals (n, 3) of depth (m) and both pixel coordinates (fractions) in each visibility bin, for both sides."""
     out: list[list[Array]] = []
-    size, axes = Scaled.of(looks).scale, body_depths(looks["points_m"])
-    for j, mirror in ((k, np.ones(3)), (int(OTHER[k]), MIRROR)):
-        guess = coefficients[0] * looks["points_m"][:, j, 2] + (axes * mirror) @ coefficients[1:]
-        residual = np.column_stack([guess - looks.true_ray[:, j, 2] * size, looks.error_px[:, j] / stature_px[:, None]])
+    size = Scaled.of(looks).scale
+    for j in (k, int(OTHER[k])):
+        residual = np.column_stack(
+            [guess[:, j] - looks.true_ray[:, j, 2] * size, looks.error_px[:, j] / stature_px[:, None]]
+        )
         v = looks["visibility"][:, j]
         truly_inside = np.isfinite(looks["hidden_by_m"][:, j])
         parts = [residual[truly_inside & (v >= low) & (v < high + 1e-9 * (high == 1.0))] for low, high in _BINS]
@@ -227,7 +227,7 @@ def print_held_out(looks: Looks, model: LandmarkModel) -> None:
     truth = looks.truth - looks.middle[:, None]
     K = looks["K"][:, None]
     rays = (looks["points_px"] - K[..., :2, 2]) / K[..., 0, 0, None]
-    plain = replace(model, depth_gain=np.ones(33), depth_body_m=np.zeros((33, 3)))
+    plain = replace(model, depth_map=depth_as_found())
     turned = looks["points_m"] @ np.swapaxes(looks.Rs_camera_ray, 1, 2)
     rows = {
         "metric landmarks in the camera's axes": looks["points_m"],
