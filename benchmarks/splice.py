@@ -1,10 +1,13 @@
 """What happens when a camera is moved: the frames of one clip, then those of another, as one stream.
 
     python -m benchmarks.splice CLIP_A CLIP_B [--repeat N] [--seconds S] [--json]
+    python -m benchmarks.splice CLIP --bump PERCENT
 
 Prints the status over time, when `moved` and `calibrated` came after the splice, how far a person's world pose jumped
 from one frame to the next (and how much of it the calibration alone did), and the camera against B's truth. B is
 resized to A's pictures, K with it; choose clips of one shape. Short clips may be played forth and back (--repeat).
+A bump is one clip seen through a window that is shifted half-way, by so many hundredths of the width; the same clip
+given twice is the control, in which nothing may be noticed.
 """
 
 from __future__ import annotations
@@ -82,27 +85,12 @@ def run_splice(
     if abs(scale[0] / scale[1] - 1) > 0.02:
         raise ValueError(f"{clip_b.name} has pictures of {clip_b.size_wh[0]}x{clip_b.size_wh[1]} pixels; expected the "
                          f"shape of {clip_a.name}, {size[0]}x{size[1]}: choose two clips of one shape.")  # fmt: skip
-    detector = PersonDetector(blazepose)
-    run = Run()
-    body = BodyModel.load()
-
-    def detect(frame: Frame, clock: StageClock) -> tuple[Detection, ...]:
-        found = detector(frame, clock)
-        run.detections.append(found)
-        return found
-
-    stream = open_stream(detect, body)
-    t_ns, at = 0, 0
-    order: list[int] = []
+    show = _Show(blazepose)
     for clip in (clip_a, clip_b):
-        at = len(run.results)
+        show.cut()
         with open_source(str(clip.video)) as source:
-            run.fps = source.fps
-            order = []
             for which, image in pictures(source, size, seconds, repeat):
-                run.results.append(stream.process(Frame("splice", len(run.results), t_ns, t_ns, t_ns, image)))
-                order.append(which)
-                t_ns += round(1e9 / source.fps)
+                show(which, image, source.fps)
     K = None
     if clip_b.K is not None:
         K = np.diag([*scale, 1.0]) @ clip_b.K
@@ -111,10 +99,60 @@ def run_splice(
     turn = None
     if clip_a.R_world_camera is not None and clip_b.R_world_camera is not None:
         turn = float(np.degrees(np.arccos(np.clip(clip_a.R_world_camera[1] @ clip_b.R_world_camera[1], -1.0, 1.0))))
-    people = tuple(
-        PersonTruth(p.joints_camera_m[[i for i in order if i < len(p.joints_camera_m)]]) for p in clip_b.people
-    )
-    return Splice(run, at, dataclasses.replace(clip_b, size_wh=size, K=K, people=people), turn)
+    return Splice(show.run, show.at, dataclasses.replace(clip_b, size_wh=size, K=K, people=show.people(clip_b)), turn)
+
+
+def run_bump(clip: ClipTruth, percent: float, blazepose: BlazePose, seconds: float = np.inf) -> Splice:
+    """One clip whose camera is pushed to the side in the middle. Raises ValueError unless 0 < percent <= 50."""
+    if not 0.0 < percent <= 50.0:
+        raise ValueError(f"--bump: expected more than 0 and at most 50 percent of the width, got {percent:g}.")
+    by = max(1, round(clip.size_wh[0] * percent / 100))
+    width = clip.size_wh[0] - by
+    show = _Show(blazepose)
+    with open_source(str(clip.video)) as source:
+        images = list(pictures(source, clip.size_wh, seconds, 1))
+        for n, (which, image) in enumerate(images):
+            if n == len(images) // 2:
+                show.cut()
+            start = by if n >= len(images) // 2 else 0
+            show(which, np.ascontiguousarray(image[:, start : start + width]), source.fps)
+    K = None if clip.K is None else clip.K - np.array([[0, 0, by], [0, 0, 0], [0, 0, 0]])
+    truth = dataclasses.replace(clip, size_wh=(width, clip.size_wh[1]), K=K, people=show.people(clip))
+    return Splice(show.run, show.at, truth, 0.0)
+
+
+class _Show:
+    """Pictures through one stream with continuous time; `at` is the first frame after the last cut."""
+
+    def __init__(self, blazepose: BlazePose) -> None:
+        self.run, self.at = Run(), 0
+        self._order: list[int] = []
+        self._t_ns = 0
+        self._detector = PersonDetector(blazepose)
+        self._stream = open_stream(self._detect, BodyModel.load())
+
+    def _detect(self, frame: Frame, clock: StageClock) -> tuple[Detection, ...]:
+        found = self._detector(frame, clock)
+        self.run.detections.append(found)
+        return found
+
+    def cut(self) -> None:
+        """The next picture is another camera's."""
+        self.at, self._order = len(self.run.results), []
+
+    def __call__(self, which: int, image: Image, fps: float) -> None:
+        """Frame `which` of its clip."""
+        t = self._t_ns
+        self.run.fps = fps
+        self.run.results.append(self._stream.process(Frame("splice", len(self.run.results), t, t, t, image)))
+        self._order.append(which)
+        self._t_ns += round(1e9 / fps)
+
+    def people(self, clip: ClipTruth) -> tuple[PersonTruth, ...]:
+        """The truth of the frames since the cut, in their order."""
+        return tuple(
+            PersonTruth(p.joints_camera_m[[i for i in self._order if i < len(p.joints_camera_m)]]) for p in clip.people
+        )
 
 
 def jumps(results: list[FrameResult]) -> tuple[Array, Array, Array, Array]:
@@ -158,7 +196,9 @@ def measure(splice: Splice) -> dict[str, Any]:
     moved = next((i for i in range(at, len(status)) if status[i] is CalibrationStatus.MOVED), None)
     again = None if moved is None else next(
         (i for i in range(moved, len(status)) if status[i] is CalibrationStatus.CALIBRATED), None)  # fmt: skip
+    early = sum(status[i] is CalibrationStatus.MOVED for i in changes if i < at)
     report: dict[str, Any] = {
+        "moved_before": early,
         "statuses": [(round(t[i], 2), str(status[i])) for i in changes],
         "true_turn_deg": splice.true_turn_deg,
         "moved_after_s": None if moved is None else t[moved],
@@ -197,6 +237,8 @@ def lines(report: dict[str, Any], splice: Splice) -> Iterator[str]:
     for key, what in (("moved_after_s", "noticed as moved"), ("calibrated_again_after_s", "calibrated again")):
         value = report[key]
         yield f"{what[0].upper()}{what[1:]}: " + ("never" if value is None else f"{value:.2f} s after the splice")
+    if report["moved_before"]:
+        yield f"False alarms before the splice: {report['moved_before']}"
     yield ""
     yield f"{'Largest step in one frame':<42}{'at the splice':>15}{'after':>10}"
     for name, title, unit in (
@@ -217,7 +259,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Prints the report; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.splice", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("clip_a", type=Path, metavar="CLIP_A", help="a folder with video.mp4 and camera.json")
-    parser.add_argument("clip_b", type=Path, metavar="CLIP_B")
+    parser.add_argument("clip_b", type=Path, nargs="?", metavar="CLIP_B")
+    parser.add_argument("--bump", type=float, metavar="PERCENT", help="of one clip's width, instead of CLIP_B")
     parser.add_argument("--seconds", type=float, default=np.inf, help="of each clip (default: all)")
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="play each N times, forth and back")
     parser.add_argument("--json", action="store_true", help="one object")
@@ -225,11 +268,15 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.ERROR)
     if options.repeat < 1:
         parser.error(f"--repeat: expected 1 or more, got {options.repeat}.")
+    if (options.clip_b is None) == (options.bump is None):
+        parser.error("expected a second clip or --bump PERCENT, and not both.")
     try:
         with closing(BlazePose.open()) as blazepose:
-            splice = run_splice(
-                read_clip(options.clip_a), read_clip(options.clip_b), blazepose, options.seconds, options.repeat
-            )
+            clip_a = read_clip(options.clip_a)
+            if options.clip_b is None:
+                splice = run_bump(clip_a, options.bump, blazepose, options.seconds)
+            else:
+                splice = run_splice(clip_a, read_clip(options.clip_b), blazepose, options.seconds, options.repeat)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"benchmarks.splice: {error}\n")
         return 2
