@@ -35,8 +35,8 @@ from pipeline.frames import Array
 Params = tuple[tuple[float, float], ...]
 #: Cut-off at rest, Hz, and what each m/s adds, of One Euro filters on raw landmarks.
 ONE_EURO: Params = tuple((cutoff, beta) for beta in (0.5, 2.0, 8.0) for cutoff in (0.5, 1.0, 2.0, 4.0))
-#: The same of our filters on rotations, each rad/s.
-OURS: Params = tuple((cutoff, beta) for beta in (0.3, 1.0, 3.0) for cutoff in (0.5, 1.0, 2.0, 4.0))
+#: Shares that our filters take of what is new: the angle's, and of the low-pass after it.
+OURS: Params = tuple((angle, output) for output in (0.5, 0.7, 0.9) for angle in (0.35, 0.55, 0.75, 0.9))
 MIN_FOLLOWED_S = 1.0
 ZERO_PHASE_S = 0.05
 MAX_LAG_FRAMES = 1.0
@@ -107,12 +107,14 @@ def reference(raw: Array, fps: float) -> Array:
 
 
 @contextmanager
-def our_level(cutoff_hz: float, beta: float) -> Iterator[str]:
+def our_level(angle: float, output: float) -> Iterator[str]:
     """The name of a smoothing level like the default one but for the filter of rotations."""
     default = smoothing.level("default")
     assert default is not None
-    name = f"{cutoff_hz:g} Hz, {beta:g}"
-    smoothing.LEVELS[name] = dataclasses.replace(default, min_cutoff_hz=cutoff_hz, beta=beta)
+    name = f"{angle:g}, {output:g}"
+    speed = default.turns.speed * (angle / default.turns.angle) ** 2
+    turns = dataclasses.replace(default.turns, angle=angle, speed=speed, output=output)
+    smoothing.LEVELS[name] = dataclasses.replace(default, turns=turns)
     try:
         yield name
     finally:
@@ -142,8 +144,8 @@ def measure(name: str, run: Run, ours: Params = OURS, euros: Params = ONE_EURO) 
     for cutoff, beta in euros:
         filtered = {k: one_euro(raw, fps, cutoff, beta) for k, (raw, _) in people.items()}
         points.append(point("one euro", f"{cutoff:g} Hz, {beta:g}", filtered))
-    for cutoff, beta in ours:
-        with our_level(cutoff, beta) as level:
+    for angle, output in ours:
+        with our_level(angle, output) as level:
             points.append(point("ours", level, replayed(level)))
     return points + [point("level", level, replayed(level)) for level in smoothing.LEVELS]
 

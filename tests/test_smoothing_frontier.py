@@ -80,13 +80,13 @@ def test_a_level_of_ours_is_there_only_while_it_is_asked_for():
     before = dict(smoothing.LEVELS)
     with our_level(0.7, 0.2) as name:
         level = smoothing.level(name)
-        assert (level.min_cutoff_hz, level.beta) == (0.7, 0.2)
+        assert (level.turns.angle, level.turns.output) == (0.7, 0.2)
     assert before == smoothing.LEVELS
 
 
 def test_every_smoothing_is_measured_on_the_same_detections(tmp_path):
     run, _ = film(Cell(1.0, 10.0, 3.0), LandmarkNoise(), seconds=9.0)
-    points = measure("made up", run, ours=((1.0, 0.3), (4.0, 1.0)), euros=((1.0, 0.5), (4.0, 2.0)))
+    points = measure("made up", run, ours=((0.4, 0.6), (0.9, 0.9)), euros=((1.0, 0.5), (4.0, 2.0)))
     raw = next(p for p in points if p.family == "raw")
     assert raw.jitter_ratio == 1.0
     assert abs(raw.lag_frames) < 0.1
