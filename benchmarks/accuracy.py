@@ -32,6 +32,8 @@ from pipeline.types import LANDMARK, CameraCalibration
 
 #: Users wait for the calibration: how good it is after so many seconds of video.
 AFTER_S = (1, 5, 20)
+#: Seconds from one point of the convergence to the next.
+EVERY_S = 0.25
 #: A person whose pelvis is farther from the true one, in picture widths, is somebody else.
 NEAR = 0.08
 
@@ -140,6 +142,7 @@ def measure(clip: ClipTruth, run: Run) -> dict[str, Any]:
     for seconds in AFTER_S:
         at = round(seconds * run.fps)
         report[f"after_{seconds}s"] = camera_errors(calibrations[at], clip) if at < len(calibrations) else None
+    report["convergence"] = convergence(clip, run)
     if clip.K is not None:
         report["raw_focal_err_pct"] = float(100 * (np.hypot(*clip.size_wh) / clip.K[0, 0] - 1))
     if clip.R_world_camera is not None:
@@ -152,6 +155,13 @@ def measure(clip: ClipTruth, run: Run) -> dict[str, Any]:
     else:
         report["found_pct"] = 100 * float(np.mean([len(r.people) > 0 for r in run.results]))
     return {name: None if isinstance(v, float) and not np.isfinite(v) else v for name, v in report.items()}
+
+
+def convergence(clip: ClipTruth, run: Run) -> list[dict[str, Any]]:
+    """The calibration over time: `t_s` and the errors of `camera_errors`."""
+    step = max(1, round(EVERY_S * run.fps))
+    at = range(0, len(run.results), step)
+    return [{"t_s": i / run.fps, **camera_errors(run.results[i].calibration, clip)} for i in at]
 
 
 def _degrees_between(a: Array, b: Array) -> float:
