@@ -1,224 +1,243 @@
 """Which parts of the feet touch the floor, where they stay, and how gently they come there and leave.
 
 One camera sees a foot stand still much better than it sees how far away it is. So contact is read from how fast ankles
-and balls of the feet move across the view, how high they are and which foot is the slower, with hysteresis; a touching
-point is anchored in the world where it was shown last. What the anchor asks of a point beyond what was measured fades
-within a tenth of a second when it lets go, so nothing pops (critically damped, as in games' inertial blending).
+and balls of the feet move across the view, which foot is the slower and which is the lower, with hysteresis; a
+touching point is anchored in the world where it was shown last. What the anchor asks of a point beyond what was
+measured fades within a tenth of a second when it lets go, so nothing pops (critically damped, as in games' inertial
+blending). A point at a time in plain floats: for four points that is several times as fast as small arrays.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.frames import Array
-from pipeline.leg_ik import ANKLES, BALLS, short_of
+from pipeline.leg_ik import ANKLES, BALLS
+
+Vector = Sequence[float]
 
 #: Left ankle, right ankle, left ball, right ball.
 POINTS = np.array([*ANKLES, *BALLS])
-_OTHER = np.array([1, 0, 3, 2])
-_SAME_FOOT = np.array([2, 3, 0, 1])
+_OTHER_FOOT, _SAME_FOOT = (1, 0, 3, 2), (2, 3, 0, 1)
 #: Joints above the sole of a standing adult.
-ABOVE_SOLE_M = np.array([0.08, 0.08, 0.03, 0.03])
+ABOVE_SOLE_M = (0.08, 0.08, 0.03, 0.03)
 
 ENTER_M_S, LEAVE_M_S, RUN_M_S = 0.25, 0.45, 1.2
-ENTER_SHARE = 0.55
-ENTER_HEIGHT_M, LEAVE_HEIGHT_M = 0.10, 0.18  # above the lowest of the four
-HIGHEST_FLOOR_M = 0.35  # of what is shown: its height is known no better than the camera's tilt
+ENTER_SHARE = 0.55  # of both feet's speeds
 ENTER_S = 0.03
-SPEED_S, STOP_S = 0.06, 0.03
-NEAR_ACROSS_M, LEAVE_ACROSS_M, LEAVE_M = 0.03, 0.07, 0.30
+ENTER_HEIGHT_M, LEAVE_HEIGHT_M = 0.10, 0.18  # above the lowest of the four
+HEEL_M = 0.07  # above its ball: a heel that is raised
+HIGHEST_FLOOR_M = 0.35  # of what is shown: its height is known no better than the camera's tilt
+#: How far a point may be from its anchor: across the view, there with some speed, and along it.
+LEAVE_ACROSS_M, NEAR_ACROSS_M, LEAVE_ALONG_M = 0.07, 0.03, 0.30
+#: A point that its leg misses by more lets go.
+MISS_M = 0.06
 MIN_CONFIDENCE = 0.3
-#: In which an anchor follows what is measured across the view, along it, and the floor.
+#: Time constants of the speed while it rises and while it falls.
+SPEED_S, STOP_S = 0.06, 0.03
+#: In which an anchor follows what is measured across the view and along it, and the body comes down to the floor.
 FOLLOW_ACROSS_S, FOLLOW_ALONG_S, FLOOR_S = 1.0, 4.0, 0.7
 ON_FLOOR_M = 0.15
 FADE_S = 0.05
 MAX_LIFT_M = 0.4
 MAX_SAG_M, RISE_S = 0.05, 0.5
-#: A foot that its leg misses by more lets go.
-MISS_M = 0.06
 
 
-@dataclass(eq=False)
-class Feet:
-    """What is remembered of the four points of P people.
+def _zero() -> list[float]:
+    return [0.0, 0.0, 0.0]
 
-    across    (P, 4, 2) where they were seen, x/z and y/z; flow (P, 4, 2) how fast that moved, m/s at their distance
-    slow_s    (P, 4) for how long they have been slow enough to touch
-    touching  (P, 4)
-    shown     (P, 4) who touched in the last frame's pose
-    anchors   (P, 4, 3) in the world, metres, of those that touch
-    lift_m    (P,) how high above the floor the touching feet were shown, which is taken off
-    sag_m     (P, 3) how far the body gives way so that its legs reach
-    extra     (P, 4, 3) metres added to what is measured
-    easing    (P, 4, 3) the part of it that fades, metres; easing_m_s its speed
-    """
 
-    across: Array
-    flow: Array
-    slow_s: Array
-    touching: NDArray[np.bool_]
-    shown: NDArray[np.bool_]
-    anchors: Array
-    extra: Array
-    easing: Array
-    easing_m_s: Array
-    lift_m: Array
-    sag_m: Array
+@dataclass(eq=False, slots=True)
+class _Point:
+    """One ankle or ball; metres, seconds, in the world but for `ray` (x/z, y/z) and `flow` (m/s at its distance)."""
 
-    @staticmethod
-    def start(joints_camera: Array) -> Feet:
-        """Of people with joints (P, 24, 3) in the camera, whose feet touch nothing yet."""
-        across = _across(joints_camera)
-        none = np.zeros((*across.shape[:2], 3))
-        free = none[..., 0] > 0.0
-        return Feet(
-            across,
-            np.full_like(across, 9.0),
-            none[..., 0],
-            free,
-            free,
-            none,
-            none,
-            none,
-            none,
-            none[:, 0, 0],
-            none[:, 0],
-        )
+    ray: tuple[float, float]
+    flow: tuple[float, float] = (9.0, 9.0)
+    speed: float = 9.0
+    slow_s: float = 0.0
+    touching: bool = False
+    #: Has only now begun to touch: its anchor is still to be set.
+    enters: bool = False
+    #: Touched in the last pose that was shown.
+    shown: bool = False
+    anchor: list[float] = field(default_factory=_zero)
+    #: What is added to what was measured, the part of it that fades, and how fast that moves.
+    extra: list[float] = field(default_factory=_zero)
+    easing: list[float] = field(default_factory=_zero)
+    easing_m_s: list[float] = field(default_factory=_zero)
 
-    def moved(self, R: Array, t: Array) -> None:
-        """Into another world: `p_new = R @ p_old + t`."""
-        self.anchors = self.anchors @ R.T + t
-        self.sag_m = self.sag_m @ R.T
-        self.extra, self.easing, self.easing_m_s = self.extra @ R.T, self.easing @ R.T, self.easing_m_s @ R.T
+    def look(self, x: float, y: float, z: float, away: float, dt: float) -> None:
+        """Takes where it is in the camera and how far `away` the body is."""
+        z = max(z, 0.2)
+        ray = x / z, y / z
+        u, v = (ray[0] - self.ray[0]) * away / dt, (ray[1] - self.ray[1]) * away / dt
+        slower = u * u + v * v < self.speed * self.speed
+        gain = 1.0 - math.exp(-dt / (STOP_S if slower else SPEED_S))
+        self.ray = ray
+        self.flow = self.flow[0] + gain * (u - self.flow[0]), self.flow[1] + gain * (v - self.flow[1])
+        self.speed = math.hypot(*self.flow)
+
+    def stays(self, at: Vector, view: Vector, dt: float, floor_known: bool) -> bool:
+        """Whether the anchor holds for a point measured `at`, which it then follows a little."""
+        off = [at[k] - self.anchor[k] for k in range(3)]
+        along = off[0] * view[0] + off[1] * view[1] + off[2] * view[2]
+        across = [off[k] - along * view[k] for k in range(3)]
+        strayed = math.hypot(*across)
+        if strayed > LEAVE_ACROSS_M or abs(along) > LEAVE_ALONG_M:
+            return False
+        if self.speed > (RUN_M_S if strayed < NEAR_ACROSS_M else LEAVE_M_S):
+            return False
+        for k in (0, 2) if floor_known else (0, 1, 2):
+            self.anchor[k] += dt * (across[k] / FOLLOW_ACROSS_S + along * view[k] / FOLLOW_ALONG_S)
+        return True
+
+    def ease(self, asked: Vector, jumped: bool, dt: float) -> None:
+        """Adds what is `asked`; where that `jumped`, the difference to what was shown fades from here on."""
+        if jumped:
+            self.easing = [self.extra[k] - asked[k] for k in range(3)]
+            self.easing_m_s = _zero()
+        rate = 1.0 / FADE_S
+        decay = math.exp(-rate * dt)
+        for k in range(3):
+            pull = self.easing_m_s[k] + rate * self.easing[k]
+            self.easing_m_s[k] = (self.easing_m_s[k] - rate * dt * pull) * decay
+            self.easing[k] = (self.easing[k] + dt * pull) * decay
+            self.extra[k] = asked[k] + self.easing[k]
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What was measured of P people in a frame: joints (P, 24, 3) in camera and world, confidence (P, 24)."""
+    """What was measured of one person.
 
-    joints_camera: Array
-    joints_world: Array
-    confidence: Array
+    camera, world  (4, 3) the points, metres
+    confidence     (4,)
+    away_m         how far away the body is
+    view           (3,) unit vector along the view in the world
+    """
+
+    camera: Sequence[Vector]
+    world: Sequence[Vector]
+    confidence: Vector
+    away_m: float
+    view: Vector
     floor_known: bool
 
 
-def _across(joints_camera: Array) -> Array:
-    seen = joints_camera[:, POINTS]
-    return seen[..., :2] / np.maximum(seen[..., 2:], 0.2)
+class Feet:
+    """The feet of one person.
 
-
-def touch(feet: Feet, seen: Seen, views: Array, dts: Array) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Updates who touches; returns (P, 4) those that have only now begun to, and those that changed what holds them.
-
-    views (P, 1, 3) unit vectors along the view in the world; dts (P,) seconds since the last frame.
+    lift_m  how high above the floor touching feet were shown, for the caller to take off
     """
-    dt = dts[:, None]
-    across = _across(seen.joints_camera)
-    depth = seen.joints_camera[:, :1, 2:]
-    flow = (across - feet.across) * depth / dt[..., None]
-    slower = (flow * flow).sum(-1, keepdims=True) < (feet.flow * feet.flow).sum(-1, keepdims=True)
-    feet.flow = feet.flow + (1.0 - np.exp(-dt[..., None] / np.where(slower, STOP_S, SPEED_S))) * (flow - feet.flow)
-    feet.across = across
-    speed = np.sqrt((feet.flow * feet.flow).sum(-1))
-    world = seen.joints_world[:, POINTS]
-    height = world[..., 1] - ABOVE_SOLE_M
-    lowest = height.min(-1, keepdims=True)
-    low = lowest < HIGHEST_FLOOR_M if seen.floor_known else lowest < np.inf
-    height = height - lowest
-    sure = seen.confidence[:, POINTS] > MIN_CONFIDENCE
-    slow = sure & (speed < ENTER_M_S) & (speed < ENTER_SHARE * (speed + speed[:, _OTHER] + 0.1))
-    feet.slow_s = (feet.slow_s + dt) * (slow & low & (height < ENTER_HEIGHT_M))
-    off = world - feet.anchors
-    along = (off * views).sum(-1, keepdims=True)
-    off = off - along * views
-    strayed = np.sqrt((off * off).sum(-1))
-    quiet = (speed < LEAVE_M_S) | ((strayed < NEAR_ACROSS_M) & (speed < RUN_M_S))
-    stays = feet.touching & sure & quiet & (height < LEAVE_HEIGHT_M) & (strayed < LEAVE_ACROSS_M)
-    stays &= np.abs(along[..., 0]) < LEAVE_M
-    enters = ~stays & ~feet.touching & (feet.slow_s > ENTER_S)
-    follow = off * (dt[..., None] / FOLLOW_ACROSS_S) + along * views * (dt[..., None] / FOLLOW_ALONG_S)
-    follow *= np.array([1.0, 0.0 if seen.floor_known else 1.0, 1.0])
-    feet.anchors = feet.anchors + follow * stays[..., None]
-    touching = stays | enters
-    changed = touching != feet.shown
-    feet.touching = feet.shown = touching
-    if seen.floor_known:
-        _learn_lift(feet, world, dts)
-    return enters, changed | (changed[:, _SAME_FOOT] & ~touching)
 
+    def __init__(self, points_camera: Array) -> None:
+        """Feet at (4, 3) in the camera that touch nothing yet."""
+        self._points = [_Point((x / max(z, 0.2), y / max(z, 0.2))) for x, y, z in points_camera.tolist()]
+        self.lift_m = 0.0
+        self._sag = _zero()
 
-def _learn_lift(feet: Feet, world: Array, dts: Array) -> None:
-    """Moves the lift toward the height of the touching ankles; the anchors come down with the body."""
-    count = feet.touching[:, :2].sum(-1)
-    sunk = ((world[:, :2, 1] - ABOVE_SOLE_M[:2]) * feet.touching[:, :2]).sum(-1) / np.maximum(count, 1)
-    down = np.clip(sunk * (1.0 - np.exp(-dts / FLOOR_S)), -MAX_LIFT_M - feet.lift_m, MAX_LIFT_M - feet.lift_m)
-    feet.lift_m = feet.lift_m + down
-    anchors = feet.anchors.copy()
-    anchors[..., 1] -= down[:, None]
-    feet.anchors = anchors
+    @property
+    def touching(self) -> tuple[bool, ...]:
+        """Left ankle, right ankle, left ball, right ball."""
+        return tuple(p.touching for p in self._points)
 
+    def look(self, seen: Seen, dt: float) -> None:
+        """Finds out who touches, `dt` > 0 seconds after the last look."""
+        points = self._points
+        for p, (x, y, z) in zip(points, seen.camera, strict=True):
+            p.look(x, y, z, seen.away_m, dt)
+        heights = [at[1] - above for at, above in zip(seen.world, ABOVE_SOLE_M, strict=True)]
+        lowest = min(heights)
+        for i, p in enumerate(points):
+            height, sure = heights[i] - lowest, seen.confidence[i] > MIN_CONFIDENCE
+            if i < 2 and heights[i] - heights[_SAME_FOOT[i]] > HEEL_M:
+                sure = False
+            p.enters = False
+            slow = p.speed < min(ENTER_M_S, ENTER_SHARE * (p.speed + points[_OTHER_FOOT[i]].speed + 0.1))
+            low = height < ENTER_HEIGHT_M and (lowest < HIGHEST_FLOOR_M or not seen.floor_known)
+            p.slow_s = p.slow_s + dt if slow and low and sure else 0.0
+            if p.touching:
+                p.touching = (
+                    sure and height < LEAVE_HEIGHT_M and p.stays(seen.world[i], seen.view, dt, seen.floor_known)
+                )
+            elif p.slow_s > ENTER_S:
+                p.touching = p.enters = True
+        if seen.floor_known:
+            self._come_down([heights[i] for i in (0, 1) if points[i].touching], dt)
 
-def sagged(feet: Feet, joints: Array, goals: Array, dts: Array) -> Array:
-    """Joints (P, 24, 3) moved until the legs reach the ankles' `goals` (P, 4, 3): at once when needed, slowly back."""
-    sag = feet.sag_m * np.exp(-dts / RISE_S)[:, None]
-    sag = sag + short_of(joints + sag[:, None], goals[:, :2])
-    deep = np.sqrt((sag * sag).sum(-1, keepdims=True))
-    feet.sag_m = sag * np.minimum(1.0, MAX_SAG_M / np.maximum(deep, 1e-9))
-    return joints + feet.sag_m[:, None]
+    def _come_down(self, heights: list[float], dt: float) -> None:
+        """Moves the lift toward the `heights` of touching ankles; the anchors come down with the body."""
+        if heights:
+            down = sum(heights) / len(heights) * (1.0 - math.exp(-dt / FLOOR_S))
+            down = min(max(down, -MAX_LIFT_M - self.lift_m), MAX_LIFT_M - self.lift_m)
+            self.lift_m += down
+            for p in self._points:
+                p.anchor[1] -= down
 
+    def root(self, offsets: Sequence[Vector]) -> tuple[Array | None, int]:
+        """Where feet that touched already say the pelvis is (3,), and how many; `offsets` (4, 3) from the pelvis."""
+        held = [p.touching and not p.enters for p in self._points]
+        at = [i for i in range(4) if held[i] and not (i > 1 and held[_SAME_FOOT[i]])]
+        if not at:
+            return None, 0
+        return np.array([sum(self._points[i].anchor[k] - offsets[i][k] for i in at) / len(at) for k in range(3)]), len(
+            at
+        )
 
-def let_go(feet: Feet, goals: Array, joints: Array) -> None:
-    """Points whose `goals` (P, 4, 3) the legs with joints (P, 24, 3) miss touch no longer."""
-    off = goals - joints[:, POINTS]
-    missed = (off * off).sum(-1) > MISS_M**2
-    if missed.any():
-        feet.touching = feet.touching & ~missed
-        feet.slow_s = np.where(missed, 0.0, feet.slow_s)
+    def place(self, points: Sequence[Vector], dt: float, floor_known: bool) -> list[list[float]]:
+        """Where the points go (4, 3), of where smoothing has them."""
+        for i, (p, at) in enumerate(zip(self._points, points, strict=True)):
+            if p.enters:
+                p.anchor = [at[k] + p.extra[k] for k in range(3)]
+            sunk = p.anchor[1] - ABOVE_SOLE_M[i]
+            if p.touching and floor_known and abs(sunk) < ON_FLOOR_M:
+                p.anchor[1] -= sunk * (1.0 - math.exp(-dt / FLOOR_S))
+        asked = self._asked(points)
+        for i, p in enumerate(self._points):
+            same = self._points[_SAME_FOOT[i]]
+            jumped = p.touching != p.shown or (same.touching != same.shown and not p.touching)
+            p.ease(asked[i], jumped, dt)
+        for p in self._points:
+            p.shown = p.touching
+        return [[at[k] + p.extra[k] for k in range(3)] for p, at in zip(self._points, points, strict=True)]
 
+    def held(self, points: Sequence[Vector]) -> list[list[float]]:
+        """Where the points go with nothing new seen."""
+        return [[at[k] + a[k] for k in range(3)] for at, a in zip(points, self._asked(points), strict=True)]
 
-def place(
-    feet: Feet, points: Array, enters: NDArray[np.bool_], changed: NDArray[np.bool_], floor_known: bool, dts: Array
-) -> Array:
-    """Where the four points go: (P, 4, 3) in the world, of smoothed `points` (P, 4, 3); the rest as `touch` has it."""
-    dt = dts[:, None, None]
-    anchors = np.where(enters[..., None], points + feet.extra, feet.anchors)
-    if floor_known:
-        sunk = anchors[..., 1] - ABOVE_SOLE_M
-        anchors[..., 1] -= sunk * (np.abs(sunk) < ON_FLOOR_M) * (1.0 - np.exp(-dts[:, None] / FLOOR_S))
-    feet.anchors = anchors
-    asked = asked_of(feet, points)
-    # What is asked jumps when a point lands or leaves; the difference to what was shown fades
-    changed = changed[..., None]
-    easing = np.where(changed, feet.extra - asked, feet.easing)
-    easing_m_s = np.where(changed, 0.0, feet.easing_m_s)
-    rate = 1.0 / FADE_S
-    speed = easing_m_s + rate * easing
-    decay = np.exp(-rate * dt)
-    feet.easing_m_s = (easing_m_s - rate * dt * speed) * decay
-    feet.easing = (easing + dt * speed) * decay
-    feet.extra = asked + feet.easing
-    return points + feet.extra
+    def _asked(self, points: Sequence[Vector]) -> list[list[float]]:
+        """What (4, 3) the anchors ask of each point: ankles go with their balls and the other way round."""
+        wanted = [
+            [p.anchor[k] - at[k] for k in range(3)] if p.touching else None
+            for p, at in zip(self._points, points, strict=True)
+        ]
+        return [wanted[i] or wanted[_SAME_FOOT[i]] or _zero() for i in range(4)]
 
+    def sag(self, short: Vector, dt: float) -> Array:
+        """How far the body gives way (3,) when its legs are still `short` (3,): at once, and slowly back."""
+        deep = [self._sag[k] + short[k] for k in range(3)]
+        share = min(1.0, MAX_SAG_M / max(math.hypot(*deep), 1e-9))
+        out = np.array([share * d for d in deep])
+        self._sag = [share * d * math.exp(-dt / RISE_S) for d in deep]
+        return out
 
-def asked_of(feet: Feet, points: Array) -> Array:
-    """What (P, 4, 3) the anchors ask of each point beyond `points` (P, 4, 3): ankles go with their balls and back."""
-    wanted = np.where(feet.touching[..., None], feet.anchors - points, 0.0)
-    ankle, ball = feet.touching[:, :2, None], feet.touching[:, 2:, None]
-    asked = np.empty_like(wanted)
-    asked[:, :2] = np.where(ankle, wanted[:, :2], wanted[:, 2:])
-    asked[:, 2:] = np.where(ball, wanted[:, 2:], wanted[:, :2])
-    return asked
+    @property
+    def sagged(self) -> Array:
+        """How far the body gave way (3,) so far."""
+        return np.array(self._sag)
 
+    def let_go(self, goals: Sequence[Vector], reached: Sequence[Vector]) -> None:
+        """Points whose `goals` (4, 3) the legs have not `reached` touch no longer."""
+        for p, goal, at in zip(self._points, goals, reached, strict=True):
+            if p.touching and math.dist(goal, at) > MISS_M:
+                p.touching, p.slow_s = False, 0.0
 
-def held_root(feet: Feet, offsets: Array, enters: NDArray[np.bool_]) -> tuple[Array, Array]:
-    """Where feet that touched already say the pelvis is (P, 3), and how many feet (P,) say so.
-
-    offsets (P, 4, 3) of the points from the pelvis.
-    """
-    held = feet.touching & ~enters
-    weight = np.concatenate([held[:, :2], held[:, 2:] & ~held[:, :2]], axis=1)[..., None].astype(float)
-    count = weight.sum((1, 2))
-    return ((feet.anchors - offsets) * weight).sum(1) / np.maximum(count, 1.0)[:, None], count
+    def move(self, R: Array, t: Array) -> None:
+        """Into another world: `p_new = R @ p_old + t`."""
+        for p in self._points:
+            p.anchor = (R @ p.anchor + t).tolist()
+            p.extra, p.easing, p.easing_m_s = ((R @ v).tolist() for v in (p.extra, p.easing, p.easing_m_s))
+        self._sag = (R @ self._sag).tolist()

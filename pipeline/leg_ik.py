@@ -2,15 +2,20 @@
 
 The law of cosines gives the knee's angle, the plane in which the knee bends stays the one it bends in (Tolani, Goswami
 and Badler, Real-time inverse kinematics techniques for anthropomorphic limbs, 2000, without their swivel). Bones keep
-their lengths; what lies out of reach is pointed at.
+their lengths; what lies out of reach is pointed at. In plain floats: six bones are too few for arrays to be fast.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
-from pipeline.frames import Array, cross, normalize, shortest_rotation
+from pipeline.frames import Array
 from pipeline.types import JOINT
+
+Vector = Sequence[float]
 
 
 def _pair(part: str) -> list[int]:
@@ -18,51 +23,84 @@ def _pair(part: str) -> list[int]:
 
 
 HIPS, KNEES, ANKLES, BALLS = _pair("hip"), _pair("knee"), _pair("ankle"), _pair("foot")
-_TURNED = np.array([*HIPS, *KNEES, *ANKLES, *BALLS])
+_LEGS = np.array([*HIPS, *KNEES, *ANKLES, *BALLS])
 #: A leg is never quite straight: the knee's plane would be lost.
 _STRAIGHT = 0.9995
 #: Knees bent by less (the sine) have no plane of their own: the thigh's sideways axis gives it.
 _HINGE = 0.1
 
 
-def short_of(joints: Array, ankles: Array) -> Array:
-    """How the body has to move (P, 3) for its legs to reach `ankles` (P, 2, 3); joints (P, 24, 3), all in one frame."""
-    bones = joints[:, KNEES + ANKLES] - joints[:, HIPS + KNEES]
-    lengths = np.sqrt((bones * bones).sum(-1, keepdims=True))
-    to = ankles - joints[:, HIPS]
-    away = np.sqrt((to * to).sum(-1, keepdims=True))
-    short = np.maximum(away - _STRAIGHT * (lengths[:, :2] + lengths[:, 2:]), 0.0)
-    return (to * (short / away)).sum(1) / np.maximum((short > 0.0).sum(1), 1)
+def short_of(joints: Array, ankles: Sequence[Vector]) -> list[float]:
+    """How the body has to move (3,) for its legs to reach `ankles` (2, 3); joints (24, 3), all in one frame."""
+    at = joints[_LEGS].tolist()
+    moves = []
+    for i in (0, 1):
+        hip, knee, ankle, goal = at[i], at[i + 2], at[i + 4], ankles[i]
+        away = math.dist(hip, goal)
+        short = away - _STRAIGHT * (math.dist(hip, knee) + math.dist(knee, ankle))
+        if short > 0.0:
+            moves.append([(goal[k] - hip[k]) * short / away for k in range(3)])
+    return [sum(m[k] for m in moves) / max(len(moves), 1) for k in range(3)]
 
 
-def reach(Rs_frame_joint: Array, joints: Array, ankles: Array, balls: Array) -> tuple[Array, Array]:
-    """Rotations (P, 24, 3, 3) and joints (P, 24, 3) with the ankles at `ankles` and the feet pointing at `balls`.
+def reach(Rs_frame_joint: Array, joints: Array, goals: Sequence[Vector]) -> None:
+    """Turns the legs of a body, in place, until its ankles are at their goals and its feet point at theirs.
 
-    All in one frame; ankles and balls (P, 2, 3), left and right. Hips and everything above stay as they are.
+    Rs_frame_joint  (24, 3, 3) and joints (24, 3), all in one frame; hips and everything above stay as they are
+    goals           (4, 3) left ankle, right ankle, left ball, right ball
     """
-    hips, knees, old_ankles = joints[:, HIPS], joints[:, KNEES], joints[:, ANKLES]
-    upper, lower, foot = knees - hips, old_ankles - knees, joints[:, BALLS] - old_ankles
-    bones = np.concatenate([upper, lower, foot], axis=1)
-    lengths = np.sqrt((bones * bones).sum(-1, keepdims=True))
-    a, b = lengths[:, :2], lengths[:, 2:4]
-    to = ankles - hips
-    away = np.sqrt((to * to).sum(-1, keepdims=True))
-    toward = to / np.maximum(away, 1e-6)
-    away = np.minimum(np.maximum(away, np.abs(a - b) + 0.05), _STRAIGHT * (a + b))
-    normal = cross(upper, lower) / (a * b)
-    straight = np.maximum(_HINGE - np.sqrt((normal * normal).sum(-1, keepdims=True)), 0.0)
-    normal = normal + straight * Rs_frame_joint[:, HIPS][..., 0]
-    normal = normalize(normal - (normal * toward).sum(-1, keepdims=True) * toward)
-    cosine = np.clip((a * a + away * away - b * b) / (2.0 * a * away), -1.0, 1.0)
-    new_upper = a * (cosine * toward + np.sqrt(1.0 - cosine * cosine) * cross(toward, normal))
-    new_lower = away * toward - new_upper
-    new_foot = balls - (hips + away * toward)
-    old = bones / lengths
-    new = normalize(np.concatenate([new_upper, new_lower, new_foot], axis=1), [0.0, -1.0, 0.0])
-    turns = shortest_rotation(old, new)
-    Rs, out = Rs_frame_joint.copy(), joints.copy()
-    Rs[:, _TURNED] = turns[:, [0, 1, 2, 3, 4, 5, 4, 5]] @ Rs[:, _TURNED]
-    out[:, KNEES] = hips + new_upper
-    out[:, ANKLES] = hips + away * toward
-    out[:, BALLS] = out[:, ANKLES] + lengths[:, 4:] * new[:, 4:]
-    return Rs, out
+    at, sideways = joints[_LEGS].tolist(), Rs_frame_joint[HIPS][..., 0].tolist()
+    turns: list[list[list[float]]] = [[]] * 8
+    for i in (0, 1):
+        hip, knee, ankle, ball = at[i], at[i + 2], at[i + 4], at[i + 6]
+        new_knee, new_ankle = _leg(hip, knee, ankle, goals[i], sideways[i])
+        foot, aim = _minus(ball, ankle), _unit(_minus(goals[i + 2], new_ankle))
+        length = math.hypot(*foot)
+        turns[i] = _shortest(_unit(_minus(knee, hip)), _unit(_minus(new_knee, hip)))
+        turns[i + 2] = _shortest(_unit(_minus(ankle, knee)), _unit(_minus(new_ankle, new_knee)))
+        turns[i + 4] = turns[i + 6] = _shortest(_unit(foot), aim)
+        at[i + 2], at[i + 4] = new_knee, new_ankle
+        at[i + 6] = [new_ankle[k] + length * aim[k] for k in range(3)]
+    Rs_frame_joint[_LEGS] = np.array(turns) @ Rs_frame_joint[_LEGS]
+    joints[_LEGS] = at
+
+
+def _leg(hip: Vector, knee: Vector, ankle: Vector, goal: Vector, sideways: Vector) -> tuple[list[float], list[float]]:
+    """Knee and ankle of a leg that reaches for `goal`; `sideways` (3,) is the thigh's axis to its left."""
+    upper, lower, to = _minus(knee, hip), _minus(ankle, knee), _minus(goal, hip)
+    a, b, toward = math.hypot(*upper), math.hypot(*lower), _unit(to)
+    away = min(max(math.hypot(*to), abs(a - b) + 0.05), _STRAIGHT * (a + b))
+    normal = [n / (a * b) for n in _cross(upper, lower)]
+    straight = max(_HINGE - math.hypot(*normal), 0.0)
+    normal = [normal[k] + straight * sideways[k] for k in range(3)]
+    along = sum(normal[k] * toward[k] for k in range(3))
+    forward = _cross(toward, _unit([normal[k] - along * toward[k] for k in range(3)]))
+    cosine = min(max((a * a + away * away - b * b) / (2.0 * a * away), -1.0), 1.0)
+    sine = math.sqrt(1.0 - cosine * cosine)
+    new_knee = [hip[k] + a * (cosine * toward[k] + sine * forward[k]) for k in range(3)]
+    return new_knee, [hip[k] + away * toward[k] for k in range(3)]
+
+
+def _minus(p: Vector, q: Vector) -> list[float]:
+    return [p[0] - q[0], p[1] - q[1], p[2] - q[2]]
+
+
+def _cross(p: Vector, q: Vector) -> list[float]:
+    return [p[1] * q[2] - p[2] * q[1], p[2] * q[0] - p[0] * q[2], p[0] * q[1] - p[1] * q[0]]
+
+
+def _unit(p: Vector) -> list[float]:
+    length = math.hypot(*p)
+    return [p[0] / length, p[1] / length, p[2] / length] if length > 1e-9 else [0.0, -1.0, 0.0]
+
+
+def _shortest(p: Vector, q: Vector) -> list[list[float]]:
+    """`pipeline.frames.shortest_rotation` of two unit vectors, which no leg turns to be opposite."""
+    cosine = p[0] * q[0] + p[1] * q[1] + p[2] * q[2]
+    x, y, z = _cross(p, q)
+    k = 1.0 / max(1.0 + cosine, 1e-6)
+    return [
+        [cosine + k * x * x, k * x * y - z, k * x * z + y],
+        [k * x * y + z, cosine + k * y * y, k * y * z - x],
+        [k * x * z - y, k * y * z + x, cosine + k * z * z],
+    ]

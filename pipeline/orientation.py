@@ -27,6 +27,8 @@ _LEGS, _FEET = np.concatenate([_KNEES, _ANKLES]), np.concatenate([_ANKLES, _TOES
 _ABOVE_SOLE_M = np.array([0.08, 0.08, 0.03, 0.03])
 
 SETTLE_S = 4.0
+#: How often a lean is looked at, which takes seconds to learn, and how softly what was learned is put in.
+LOOK_S, EASE_S = 0.09, 0.2
 MAX_CORRECTION_RAD = np.radians(12.0)
 STRAIGHT, TOGETHER, PLAUSIBLE = np.cos(np.radians(25.0)), np.cos(np.radians(30.0)), np.cos(np.radians(20.0))
 MAX_FLOOR_OFFSET_M = 0.5
@@ -36,7 +38,9 @@ MIN_CONFIDENCE = 0.4
 @dataclass(eq=False)
 class _Track:
     t_s: float
+    looked_s: float
     lean: Array = field(default_factory=lambda: np.zeros(3))
+    shown: Array = field(default_factory=lambda: np.zeros(3))
     stood_s: float = 0.0
     floor_m: float = 0.0
     floor_known_s: float = 0.0
@@ -64,15 +68,18 @@ class OrientationCorrector:
         """
         if not bodies:
             return []
-        tracks = [self._tracks.setdefault(i, _Track(t_s)) for i in track_ids]
+        tracks = [self._tracks.setdefault(i, _Track(t_s, t_s)) for i in track_ids]
         dts = np.array([np.clip(t_s - track.t_s, 0.0, 0.2) for track in tracks])
         R = calibration.R_world_camera
         joints = np.stack([b.joints_camera_m for b in bodies])
         roots = np.stack([b.t_camera_root for b in bodies])
         confidence = np.stack([b.confidence for b in bodies])
         offsets = (joints - roots[:, None]) @ R.T
-        self._learn_lean(tracks, offsets, confidence, dts)
-        turns = exp_so3(np.stack([track.lean for track in tracks]))
+        if any(not 0.0 < t_s - track.looked_s < LOOK_S for track in tracks):
+            self._learn_lean(tracks, offsets, confidence, t_s)
+        for track, dt in zip(tracks, dts, strict=True):
+            track.shown = track.shown + (1.0 - np.exp(-dt / EASE_S)) * (track.lean - track.shown)
+        turns = exp_so3(np.stack([track.shown for track in tracks]))
         offsets = offsets @ np.swapaxes(turns, 1, 2)
         places = roots @ R.T + calibration.t_world_camera
         if calibration.camera_height_m is not None:
@@ -91,7 +98,7 @@ class OrientationCorrector:
             for i, b in enumerate(bodies)
         ]
 
-    def _learn_lean(self, tracks: list[_Track], offsets: Array, confidence: Array, dts: Array) -> None:
+    def _learn_lean(self, tracks: list[_Track], offsets: Array, confidence: Array, t_s: float) -> None:
         """Moves each correction toward the turn that sets the standing body's legs upright, within seconds."""
         thighs = normalize(offsets[:, _HIPS] - offsets[:, _KNEES])
         shins = normalize(offsets[:, _KNEES] - offsets[:, _ANKLES])
@@ -104,6 +111,9 @@ class OrientationCorrector:
             & (np.sum(legs * trunks, axis=-1) > STRAIGHT)
             & (legs[:, 1] > PLAUSIBLE)
         )
+        dts = [min(max(t_s - track.looked_s, 0.0), 0.2) for track in tracks]
+        for track in tracks:
+            track.looked_s = t_s
         if not standing.any():
             return
         targets = log_so3(shortest_rotation(normalize(2 * legs + trunks), np.broadcast_to(UP, legs.shape)))

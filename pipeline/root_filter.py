@@ -59,7 +59,7 @@ class RootFilter:
         return self.position
 
     def update(
-        self, position: Array, from_camera: Array, dt_s: float, held: Array | None = None, feet: float = 0.0
+        self, position: Array, from_camera: Array, dt_s: float, held: Array | None = None, feet: int = 0
     ) -> Array:
         """Position (3,) after a measurement `dt_s` > 0 later; `from_camera` (3,) leads from the camera to it.
 
@@ -70,7 +70,7 @@ class RootFilter:
         distance = float(np.sqrt(from_camera @ from_camera))
         view = from_camera / max(distance, 1e-6)
         across, along = noise.across_m**2, max(noise.across_m, noise.along_per_m * distance) ** 2
-        if held is not None and feet > 0.0:
+        if held is not None and feet > 0:
             share_across = across / (across + noise.held_across_m**2 / feet)
             share_along = along / (along + noise.held_along_m**2 / feet)
             off = held - position

@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import contact
 from pipeline.body import BodyModel, ShapedBody
-from pipeline.contact import Feet, Seen
-from pipeline.frames import Array, normalize
-from pipeline.leg_ik import reach
+from pipeline.contact import POINTS, Feet, Seen
+from pipeline.frames import Array
+from pipeline.leg_ik import reach, short_of
 from pipeline.root_filter import RootFilter, RootNoise
 from pipeline.rotation_filter import TurnGains, Turning
 from pipeline.types import JOINT_PARENTS, BodyPose, CameraCalibration, WorldPose
@@ -45,6 +44,7 @@ LEVELS: dict[str, SmoothingLevel | None] = {
     "high": SmoothingLevel(TurnGains(0.5, 0.3, 0.55), RootNoise(0.02, 0.12, 3.0)),
 }
 
+_UP = np.array([0.0, 1.0, 0.0])
 _PARENTS = np.array(JOINT_PARENTS[1:])
 #: (24, 23) 1 where the bone to joint i + 1 lies on the way from the root to joint j.
 _WAY = np.zeros((24, 23))
@@ -70,7 +70,7 @@ class Poses:
 
 @dataclass(eq=False)
 class _Track:
-    """What is remembered of one person; `turning` and `feet` are of P = 1 people."""
+    """What is remembered of one person; `turning` is of P = 1 people."""
 
     t_s: float
     turning: Turning
@@ -123,47 +123,51 @@ class PoseSmoother:
 
     def _start(self, poses: Poses, moved_m: Array, t_s: float) -> _Track:
         turning = Turning.start(_turns(self._shaped([poses]), [poses]))
-        feet = Feet.start(poses.camera.joints_camera_m[None])
+        feet = Feet(poses.camera.joints_camera_m[POINTS])
         root = RootFilter(poses.world.t_world_root, self._params.root)
         return _Track(t_s, turning, feet, root, poses, moved_m)
 
     def _filter(
         self, tracks: list[_Track], people: list[Poses], calibration: CameraCalibration, t_s: float
     ) -> list[Poses]:
-        dts = np.array([t_s - track.t_s for track in tracks])
+        dts = [t_s - track.t_s for track in tracks]
         shaped = self._shaped(people)
-        confidence = np.stack([p.camera.confidence for p in people])
+        confidence = _stack([p.camera.confidence for p in people])
         turning: Turning = _joined([track.turning for track in tracks])
-        turning, Rs = turning.filtered(_turns(shaped, people), confidence, dts, self._params.turns)
+        turning, Rs = turning.filtered(_turns(shaped, people), confidence, np.array(dts), self._params.turns)
         Rs_world_camera = _Rs_world_camera(people)
         Rs = Rs_world_camera[:, None] @ Rs
-        offsets = _offsets(shaped, Rs)
-        feet: Feet = _joined([track.feet for track in tracks])
-        lifted = _upward(feet.lift_m)
-        seen = Seen(
-            np.stack([p.camera.joints_camera_m for p in people]),
-            np.stack([p.world.joints_world_m for p in people]) - lifted[:, None],
-            confidence, calibration.camera_height_m is not None,
-        )  # fmt: skip
-        views = np.stack([calibration.R_world_camera @ p.camera.t_camera_root for p in people])
-        enters, changed = contact.touch(feet, seen, normalize(views)[:, None], dts)
-        held, count = contact.held_root(feet, offsets[:, contact.POINTS], enters)
-        positions = np.stack([
-            track.root.update(p.world.t_world_root - lifted[i], views[i], float(dts[i]), held[i], float(count[i]))
-            for i, (track, p) in enumerate(zip(tracks, people, strict=True))
-        ])  # fmt: skip
-        joints = offsets + positions[:, None]
-        goals = contact.place(feet, joints[:, contact.POINTS], enters, changed, seen.floor_known, dts)
-        joints = contact.sagged(feet, joints, goals, dts)
-        Rs, joints = reach(Rs, joints, goals[:, :2], goals[:, 2:])
-        contact.let_go(feet, goals, joints)
-        for track, up in zip(tracks, lifted, strict=True):
-            track.moved_m = track.moved_m + up @ calibration.R_world_camera
+        joints = _offsets(shaped, Rs)
+        for i, (track, poses) in enumerate(zip(tracks, people, strict=True)):
+            track.turning = _one(turning, i, len(tracks))
+            self._stand(track, poses, Rs[i], joints[i], calibration, dts[i])
         smoothed = self._records(tracks, people, Rs_world_camera, Rs, joints, calibration)
-        for i, (track, poses) in enumerate(zip(tracks, smoothed, strict=True)):
+        for track, poses in zip(tracks, smoothed, strict=True):
             track.t_s, track.poses = t_s, poses
-            track.turning, track.feet = _one(turning, i, len(tracks)), _one(feet, i, len(tracks))
         return smoothed
+
+    def _stand(
+        self, track: _Track, poses: Poses, Rs: Array, joints: Array, calibration: CameraCalibration, dt_s: float
+    ) -> None:
+        """Moves joints (24, 3) about the pelvis to where the body is, in place, its feet where they touch the floor."""
+        feet, floor_known = track.feet, calibration.camera_height_m is not None
+        from_camera = calibration.R_world_camera @ poses.camera.t_camera_root
+        away = float(np.sqrt(from_camera @ from_camera))
+        world = poses.world.joints_world_m[POINTS]
+        world[:, 1] -= feet.lift_m
+        camera, offsets = poses.camera.joints_camera_m[POINTS].tolist(), joints[POINTS]
+        confidence, view = poses.camera.confidence[POINTS].tolist(), (from_camera / max(away, 1e-6)).tolist()
+        lifted = feet.lift_m * _UP
+        feet.look(Seen(camera, world.tolist(), confidence, away, view, floor_known), dt_s)
+        held, count = feet.root(offsets.tolist())
+        position = track.root.update(poses.world.t_world_root - lifted, from_camera, dt_s, held, count)
+        track.moved_m = track.moved_m + lifted @ calibration.R_world_camera
+        goals = feet.place((offsets + position).tolist(), dt_s, floor_known)
+        sagged = feet.sagged
+        joints += position + sagged
+        joints += feet.sag(short_of(joints, goals), dt_s) - sagged
+        reach(Rs, joints, goals)
+        feet.let_go(goals, joints[POINTS].tolist())
 
     def predict(self, calibration: CameraCalibration, track_id: int, t_s: float) -> Poses | None:
         """Somebody carried on to `t_s` with nothing seen, or None when unknown or gone too long.
@@ -184,9 +188,7 @@ class PoseSmoother:
         shaped, Rs_world_camera = self._shaped(last), _Rs_world_camera(last)
         Rs = Rs_world_camera[:, None] @ _turns(shaped, last)
         joints = _offsets(shaped, Rs) + position
-        points = joints[:, contact.POINTS]
-        goals = points + contact.asked_of(track.feet, points)
-        Rs, joints = reach(Rs, joints, goals[:, :2], goals[:, 2:])
+        reach(Rs[0], joints[0], track.feet.held(joints[0, POINTS].tolist()))
         return self._records([track], last, Rs_world_camera, Rs, joints, calibration)[0]
 
     def _reframe(self, calibration: CameraCalibration) -> None:
@@ -204,14 +206,14 @@ class PoseSmoother:
             world = replace(world, R_world_root=R @ world.R_world_root, t_world_root=R @ world.t_world_root + t)
             track.poses = Poses(world, track.poses.camera)
             track.root.move(R, t)
-            track.feet.moved(R, t)
+            track.feet.move(R, t)
 
     def _shaped(self, people: Sequence[Poses]) -> ShapedBody:
         """The people's bodies as one batch, made again only when a shape is another one."""
         betas = [p.camera.betas for p in people]
         same = self._group is not None and len(self._group[0]) == len(betas)
         if self._group is None or not (same and all(a is b for a, b in zip(self._group[0], betas, strict=True))):
-            self._group = betas, self._model.shaped(np.stack(betas))
+            self._group = betas, self._model.shaped(_stack(betas))
         return self._group[1]
 
     def _records(
@@ -223,7 +225,7 @@ class PoseSmoother:
         in_camera = np.swapaxes(Rs_world_camera, -1, -2) @ Rs[:, 0]
         positions = joints[:, 0]
         roots = (positions - calibration.t_world_camera) @ calibration.R_world_camera
-        roots = roots + np.stack([track.moved_m for track in tracks])
+        roots = roots + _stack([track.moved_m for track in tracks])
         joints_camera = (joints - positions[:, None]) @ Rs_world_camera + roots[:, None]
         return [
             Poses(
@@ -235,26 +237,26 @@ class PoseSmoother:
         ]  # fmt: skip
 
 
+def _stack(arrays: list[Array]) -> Array:
+    """`np.stack`, which for one array takes longer than it should."""
+    return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
+
+
 def _turns(shaped: ShapedBody, people: Sequence[Poses]) -> Array:
     """Every joint's turn in the camera (P, 24, 3, 3)."""
-    roots = np.stack([p.camera.R_camera_root for p in people])
-    return shaped.posed(roots, np.zeros(3), np.stack([p.camera.Rs_parent_joint for p in people])).Rs_frame_joint
+    roots = _stack([p.camera.R_camera_root for p in people])
+    return shaped.posed(roots, np.zeros(3), _stack([p.camera.Rs_parent_joint for p in people])).Rs_frame_joint
 
 
 def _Rs_world_camera(people: Sequence[Poses]) -> Array:
     """What turns each body from the camera into the world (P, 3, 3): the calibration and the root's correction."""
-    in_world = np.stack([p.world.R_world_root for p in people])
-    return in_world @ np.swapaxes(np.stack([p.camera.R_camera_root for p in people]), -1, -2)
+    in_world = _stack([p.world.R_world_root for p in people])
+    return in_world @ np.swapaxes(_stack([p.camera.R_camera_root for p in people]), -1, -2)
 
 
 def _offsets(shaped: ShapedBody, Rs: Array) -> Array:
     """Joints (P, 24, 3) from the pelvis of bodies whose joints are turned by `Rs` (P, 24, 3, 3)."""
     return _WAY @ (Rs[:, _PARENTS] @ shaped.offsets[..., None])[..., 0]
-
-
-def _upward(heights: Array) -> Array:
-    """Vectors (P, 3) of `heights` (P,) in the world."""
-    return heights[:, None] * np.array([0.0, 1.0, 0.0])
 
 
 def _moved_m(poses: Poses, calibration: CameraCalibration) -> Array:
