@@ -171,11 +171,22 @@ def save(state: Mapping[str, Tensor], path: str | Path, marker_ids: Tensor | Non
     note = {MARKER_KEY: json.dumps(marker_ids.tolist())} if marker_ids is not None else {}
     partial = path.with_name(f".{path.name}.part")
     try:
-        # what shares memory here must not in the file
-        save_file({k: v.detach().cpu().contiguous().clone() for k, v in state.items()}, partial, {"format": "pt"} | note)
+        save_file(_apart(state), partial, {"format": "pt"} | note)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors on the CPU, each in memory of its own, which safetensors insists on."""
+    apart, taken = {}, set()
+    for name, value in state.items():
+        tensor = value.detach().cpu().contiguous()
+        if tensor.untyped_storage().nbytes() > tensor.nbytes or tensor.data_ptr() in taken:
+            tensor = tensor.clone()
+        taken.add(tensor.data_ptr())
+        apart[name] = tensor
+    return apart
 
 
 #: Scalars and arrays of NumPy that a training loop may have noted beside the weights.

@@ -15,9 +15,8 @@ CROP_FOCAL_PX, CROP_SIDE_PX = 1000.0, 256.0
 
 def cross(a: Tensor, b: Tensor) -> Tensor:
     """Cross product over the last axis: (..., 3) x (..., 3) -> (..., 3), whatever the batch."""
-    ax, ay, az = a.unbind(-1)
-    bx, by, bz = b.unbind(-1)
-    return torch.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], -1)
+    aa, bb = torch.cat([a, a], -1), torch.cat([b, b], -1)
+    return aa[..., 1:4] * bb[..., 2:5] - aa[..., 2:5] * bb[..., 1:4]
 
 
 def unit(v: Tensor) -> Tensor:

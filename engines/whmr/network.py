@@ -32,8 +32,8 @@ from engines.whmr.graphormer import HybridConfig, HybridRound
 from engines.whmr.iuv import IuvHead
 from engines.whmr.maf import MafExtractor, grid_points
 from engines.whmr.orient import OrientCorrect
-from engines.whmr.regressor import Regressor, State
-from engines.whmr.smpl import Rig, Smpl, posed
+from engines.whmr.regressor import POSE, Regressor, State
+from engines.whmr.smpl import JOINTS, Rig, Smpl, posed
 from engines.whmr.tz import depth_m, tz_block, tz_convolutions, tz_layers
 from engines.whmr.vit import Vit
 
@@ -200,11 +200,11 @@ def run_rounds(
             before = rounds[-1]
             placed, _ = posed(markers, before.state.shape.detach(), before.Rs.detach())
             points = geometry.project_crop(placed, before.state.cam.detach())
-            state = State(before.Rs.flatten(1), before.state.shape, before.state.cam).detached()
+            state = State(before.Rs.reshape(-1, POSE), before.state.shape, before.state.cam).detached()
         sampled = geometry.sample(feature_map, points)
         feature = extractor(sampled)
         answer = regressor(feature, info, state)
-        matrices = answer.pose.unflatten(1, (-1, 3, 3))
+        matrices = answer.pose.reshape(-1, JOINTS, 3, 3)
         rounds.append(Round(points, sampled, feature, answer, matrices if raw else geometry.orthonormal(matrices)))
     return tuple(rounds)
 

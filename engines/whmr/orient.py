@@ -32,6 +32,6 @@ class OrientCorrect(nn.Module):
 
     def forward(self, body_feature: Tensor, R_camera_level: Tensor, R_camera_root: Tensor) -> Tensor:
         """See the module's table."""
-        root = R_camera_root.flatten(1)
+        root = R_camera_root.reshape(-1, 9)
         h = self.drop(self.fc1(torch.cat([body_feature, rotation_to_6d(R_camera_level), root], 1)))
-        return (root + self.decrot(self.drop(self.fc2(h)))).unflatten(1, (3, 3))
+        return (root + self.decrot(self.drop(self.fc2(h)))).reshape(-1, 3, 3)

@@ -62,7 +62,9 @@ class Regressor(nn.Module):
 
     def initial(self, batch: int) -> State:
         """The mean answer, for `batch` people."""
-        return State(*(t.expand(batch, -1) for t in (self.init_pose, self.init_shape, self.init_cam)))
+        sizes = (POSE, SHAPE, CAM)
+        means = (self.init_pose, self.init_shape, self.init_cam)
+        return State(*(t.expand(batch, size) for t, size in zip(means, sizes, strict=True)))
 
     def forward(self, feature: Tensor, box_info: Tensor, state: State) -> State:
         """See the module's table."""

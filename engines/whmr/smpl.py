@@ -37,10 +37,10 @@ H36M_TO_J14 = (6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, 10)
 
 
 class Rig(NamedTuple):
-    """What posing N vertices takes.
+    """What posing N vertices takes, coordinates of a vertex beside each other.
 
-    template (N, 3) m, shapedirs (N, 3, 10), posedirs (207, 3 N), weights (N, 24), joints (24, 3) m of the template,
-    joint_dirs (24, 3, 10) of the betas.
+    template (3 N) m, shapedirs (10, 3 N), posedirs (207, 3 N), weights (N, 24), joints (72) m of the template,
+    joint_dirs (10, 72) of the betas.
     """
 
     template: Tensor
@@ -85,12 +85,13 @@ class Smpl(nn.Module):
 
     def rig(self, ids: Tensor | None = None) -> Rig:
         """What posing the vertices `ids` (N) takes; all 6890 without."""
-        joints = self.J_regressor @ self.v_template
-        joint_dirs = torch.einsum("jv,vck->jck", self.J_regressor, self.shapedirs)
-        if ids is None:
-            return Rig(self.v_template, self.shapedirs, self.posedirs, self.lbs_weights, joints, joint_dirs)
-        posedirs = self.posedirs.unflatten(1, (VERTICES, 3))[:, ids].flatten(1)
-        return Rig(self.v_template[ids], self.shapedirs[ids], posedirs, self.lbs_weights[ids], joints, joint_dirs)
+        template, shapedirs, posedirs, weights = self.v_template, self.shapedirs, self.posedirs, self.lbs_weights
+        joints = (self.J_regressor @ template).reshape(-1)
+        joint_dirs = (self.J_regressor @ shapedirs.reshape(VERTICES, 30)).reshape(-1, 10).mT
+        if ids is not None:
+            posedirs = posedirs.reshape(-1, VERTICES, 3)[:, ids].reshape(207, -1)
+            template, shapedirs, weights = template[ids], shapedirs[ids], weights[ids]
+        return Rig(template.reshape(-1), shapedirs.reshape(-1, 10).mT, posedirs, weights, joints, joint_dirs)
 
     def joints49(self, vertices: Tensor, joints: Tensor) -> Tensor:
         """(B, 49, 3) of the full mesh (B, 6890, 3) and the skeleton's joints (B, 24, 3)."""
@@ -113,22 +114,23 @@ def posed(rig: Rig, betas: Tensor, Rs: Tensor) -> tuple[Tensor, Tensor]:
 
     Rs are used as they come, orthonormal or not.
     """
-    bent = (Rs[:, 1:] - torch.eye(3, dtype=Rs.dtype, device=Rs.device)).flatten(1) @ rig.posedirs
-    shaped = rig.template + torch.einsum("bk,nck->bnc", betas, rig.shapedirs) + bent.unflatten(1, (-1, 3))
-    rest = rig.joints + torch.einsum("bk,jck->bjc", betas, rig.joint_dirs)
+    bent = (Rs[:, 1:] - torch.eye(3, dtype=Rs.dtype, device=Rs.device)).reshape(-1, 9 * (JOINTS - 1))
+    shaped = rig.template + betas @ rig.shapedirs + bent @ rig.posedirs
+    rest = (rig.joints + betas @ rig.joint_dirs).reshape(-1, JOINTS, 3)
     turns, joints = _chain(Rs, rest)
     shifts = joints - (turns @ rest.unsqueeze(-1)).squeeze(-1)
-    blended = rig.weights @ torch.cat([turns.flatten(2), shifts], 2)
-    vertices = (blended[..., :9].unflatten(2, (3, 3)) @ shaped.unsqueeze(-1)).squeeze(-1) + blended[..., 9:]
+    # per vertex the three columns of its matrix and its shift, so that no small matrix products are left
+    columns = rig.weights @ torch.cat([turns.transpose(2, 3).reshape(-1, JOINTS, 9), shifts], 2)
+    x, y, z = shaped.reshape(-1, rig.weights.shape[0], 3).split(1, 2)
+    vertices = columns[..., :3] * x + columns[..., 3:6] * y + columns[..., 6:9] * z + columns[..., 9:]
     return vertices, joints
 
 
 def _chain(Rs: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
     """Rotations (B, 24, 3, 3) and places (B, 24, 3) of all joints, level after level down the tree."""
     turns, places = [Rs[:, :1]], [rest[:, :1]]
-    for first, end in pairwise(LEVELS):
+    for start, (first, end) in zip((0, *LEVELS), pairwise(LEVELS), strict=False):
         parents = PARENTS[first:end]
-        start = first - turns[-1].shape[1]
         turn, place = (_rows(x[-1], [p - start for p in parents]) for x in (turns, places))
         bones = rest[:, first:end] - _rows(rest, parents)
         places.append((turn @ bones.unsqueeze(-1)).squeeze(-1) + place)

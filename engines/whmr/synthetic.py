@@ -37,7 +37,7 @@ def build(salt: str = "", config: Config | None = None) -> WHMR:
 def state(salt: str = "", config: Config | None = None) -> dict[str, Tensor]:
     """The tensors of such a network by name, as a checkpoint has them."""
     released = Config(depth=config.depth) if config else None
-    known = _body_tensors()
+    known = body_tensors()
     wanted = checkpoint.expected(released)
 
     def tensor(name: str) -> Tensor:
@@ -55,7 +55,7 @@ def state(salt: str = "", config: Config | None = None) -> dict[str, Tensor]:
         return dict(zip(wanted, pool.map(tensor, wanted), strict=True))
 
 
-def _body_tensors() -> dict[str, Tensor]:
+def body_tensors() -> dict[str, Tensor]:
     """Last part of a tensor's name -> its value, for all that the weight rule leaves alone and is not zero."""
     b = body()
     mean, (middle, coarse) = b["mean_params"], [d.tocsr() for d in b["D"]]
