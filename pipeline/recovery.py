@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.body import BodyModel
 from pipeline.calibration_sample import BODY
+from pipeline.flips import Sides
 from pipeline.frames import Array
 from pipeline.landmark_model import LandmarkModel, unbiased_points
 from pipeline.perspective import rays_of
@@ -53,9 +54,9 @@ class Recovery(Protocol):
     name: str
 
     def __call__(
-        self, detections: tuple[Detection, ...], calibration: CameraCalibration
+        self, detections: tuple[Detection, ...], calibration: CameraCalibration, t_s: float | None = None
     ) -> tuple[BodyPose | None, ...]:
-        """One BodyPose a detection, or None where the evidence does not hold a body."""
+        """One BodyPose a detection at `t_s` seconds, or None where the evidence does not hold a body."""
         ...
 
     def metric_scale(self, track_id: int) -> float:
@@ -75,6 +76,7 @@ class _Track:
     scale: float = 1.0
     version: int = 0
     looks: Looks = field(default_factory=Looks)
+    sides: Sides = field(default_factory=Sides)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,15 +108,22 @@ class LandmarkRecovery:
         self._sigma_image, self._sigma_depth_m = SIGMA_IMAGE, SIGMA_DEPTH_M
 
     def __call__(
-        self, detections: tuple[Detection, ...], calibration: CameraCalibration
+        self, detections: tuple[Detection, ...], calibration: CameraCalibration, t_s: float | None = None
     ) -> tuple[BodyPose | None, ...]:
-        """One BodyPose a detection; None for one that carries no landmarks or too few visible ones."""
+        """One BodyPose a detection; None for one that carries no landmarks or too few visible ones.
+
+        `t_s` is when the picture was taken; without it nothing is known of the time since the one before, and sides
+        that the network exchanged (`pipeline.flips`) stay so.
+        """
         bodies: list[BodyPose | None] = [None] * len(detections)
         usable, weights = [], []
         for i, detection in enumerate(detections):
             landmarks = detection.landmarks
             if landmarks is None:
                 continue
+            if t_s is not None:
+                sides = self._tracks.setdefault(detection.track_id, _Track(self._first_betas)).sides
+                landmarks = sides.kept(landmarks, t_s)
             inside = _inside(landmarks.points_px[BODY], calibration)
             w = np.maximum(landmarks.visibility[BODY], 0.02) * inside
             if np.count_nonzero(w > 0.3) >= 4:

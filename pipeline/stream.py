@@ -97,7 +97,7 @@ class Stream:
             else:
                 calibration = self._calibrator.update(t_s, detections)
         with clock.stage("recovery"):
-            bodies = self._recovery(detections, calibration)
+            bodies = self._recovery(detections, calibration, t_s)
         found = [(d, b) for d, b in zip(detections, bodies, strict=True) if b is not None]
         ids = [d.track_id for d, _ in found]
         self._seen.update({d.track_id: (t_s, d) for d, _ in found})
