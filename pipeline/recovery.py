@@ -27,8 +27,9 @@ from pipeline.types import JOINT, LANDMARK, BodyPose, CameraCalibration, Detecti
 
 _HIPS = np.array([LANDMARK["left_hip"], LANDMARK["right_hip"]])
 REFINE_STEPS = 1
-SIGMA_IMAGE = 0.012  # of an image landmark, over the person's extent in the picture
-SIGMA_DEPTH_M = 0.12  # of a metric landmark along the view
+#: Of landmarks that are said not to err: of an image landmark, over the person's extent in the picture, and in metres.
+LEAST_SIGMA_IMAGE, LEAST_SIGMA_M = 0.001, 0.005
+LENGTH_SHARE = 0.7  # error of a length that many looks give, over that of a landmark
 
 #: Which landmarks a joint's confidence comes from.
 _SEEN_BY: dict[str, tuple[str, ...]] = {
@@ -105,7 +106,10 @@ class LandmarkRecovery:
         self._tracks: dict[int, _Track] = {}
         self._first_betas = np.zeros(10) if height_m is None else body.betas_for_height(height_m)
         self._group: _Group | None = None
-        self._sigma_image, self._sigma_depth_m = SIGMA_IMAGE, SIGMA_DEPTH_M
+        seen = self._errors.n_bins - 1
+        self._sigma_image = max(float(self._errors.sigma_px_fraction[BODY, seen].mean()), LEAST_SIGMA_IMAGE)
+        self._sigma_depth_m = max(float(self._errors.sigma_along_m[BODY, seen].mean()), LEAST_SIGMA_M)
+        self._sigma_length_m = max(LENGTH_SHARE * float(self._errors.sigma_across_m[BODY].mean()), LEAST_SIGMA_M)
 
     def __call__(
         self, detections: tuple[Detection, ...], calibration: CameraCalibration, t_s: float | None = None
@@ -191,7 +195,7 @@ class LandmarkRecovery:
         lengths = track.looks.add(bone_lengths(landmarks.points_m[BODY]) * unbent, landmarks.visibility[BODY])
         if lengths is None:
             return
-        betas = fit_shape(self._body, lengths)
+        betas = fit_shape(self._body, lengths, self._sigma_length_m)
         if self._height_m is not None:
             assumed = float(self._body.shaped(betas).height_m)
             betas = self._body.betas_for_height(self._height_m, betas)

@@ -5,6 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from benchmarks.landmark_noise import observe
+from benchmarks.synthetic import Space, act, in_camera
+from benchmarks.truth import SCORED_JOINTS
 from pipeline.body import BodyModel
 from pipeline.calibration_sample import BODY as SEEN
 from pipeline.frames import angle_between, exp_so3, project
@@ -137,3 +140,18 @@ def test_no_landmarks_or_hardly_any_give_no_body_and_forgotten_people_are_forgot
     recovery((detection,), calibration)
     recovery.keep_only(set())
     assert recovery.metric_scale(1) == 1.0
+
+
+@pytest.mark.parametrize("pitch_deg", [-15.0, 15.0])
+@pytest.mark.parametrize("distance", [2.5, 4.5])
+def test_exact_landmarks_give_the_joints_to_half_a_centimetre(pitch_deg, distance):
+    pitch = np.radians(pitch_deg)
+    calibration = camera(0.75 * 720, pitch_deg, 3.0, 1.0 + distance * np.sin(pitch))
+    space = Space(distance * float(np.cos(pitch)), 0.8, 0.4)
+    posed = act(BODY, BODY.betas_for_height(1.78), space, 4.0, 10.0)
+    recovery, errors = LandmarkRecovery(BODY, errors=EXACT), []
+    for i, (detection,) in enumerate(observe(posed, calibration, 10.0, None, 0)):
+        (body,) = recovery((detection,), calibration, i / 10.0)
+        found, true = body.joints_camera_m[SCORED_JOINTS], in_camera(posed.joints[i], calibration)[SCORED_JOINTS]
+        errors.append(np.linalg.norm((found - found[6:8].mean(0)) - (true - true[6:8].mean(0)), axis=-1).mean())
+    assert np.mean(errors[10:]) < 0.005
