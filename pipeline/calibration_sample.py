@@ -1,18 +1,19 @@
 """One look at a person as evidence of the camera: the gates it must pass, and what it says.
 
-The network or solver that makes a sample is not the accumulator (`pipeline.calibration`), and the accumulator is
-not the store (`calibration_cache`).
+The solver (`pipeline.calibration_bundle`) that reads samples is not the accumulator (`pipeline.calibration`), and the
+accumulator is not the store (`calibration_cache`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.calibration_prior import ANY, UPRIGHT
 from pipeline.frames import Array, normalize
-from pipeline.perspective import fit_perspective, rays_of
+from pipeline.perspective import rays_of
 from pipeline.types import LANDMARK, Landmarks
 
 #: The landmarks that hold the body's perspective: limbs, feet, and three of the head.
@@ -21,103 +22,115 @@ BODY = np.array(
                                              "foot_index") for side in ("left", "right")]
     + [LANDMARK["nose"], LANDMARK["left_ear"], LANDMARK["right_ear"]]
 )  # fmt: skip
-FEET = np.array([LANDMARK[n] for n in ("left_heel", "right_heel", "left_foot_index", "right_foot_index")])
-LEGS = np.array([LANDMARK[f"{side}_{part}"] for part in ("hip", "knee", "ankle") for side in ("left", "right")])
+SHOULDERS, HIPS, KNEES, ANKLES = (
+    np.array([LANDMARK[f"left_{p}"], LANDMARK[f"right_{p}"]]) for p in ("shoulder", "hip", "knee", "ankle")
+)
+#: Where hips, legs from the hips down, knees to toes, and soles stand in BODY.
+HIPS_AT, LEGS_AT, SHINS_AT, SOLES_AT = np.arange(6, 8), np.arange(6, 12), np.arange(8, 16), np.arange(12, 16)
 
 MIN_VISIBLE = 8  # landmarks of BODY, inside the picture
 MIN_VISIBILITY = 0.5
 MIN_EXTENT_PX = 60.0  # diagonal of the visible landmarks
-MAX_ERROR_M = 0.10  # root mean square reprojection error at the best focal length
+MAX_ERROR_M = 0.20  # root mean square between the metric landmarks and the picture brought to metres
 MIN_KNEE_RAD = np.radians(150.0)  # straighter is standing
-TRUNCATED_WORTH = 0.1  # of a body whose legs are not in the picture
 MAX_LEAN_RAD = np.radians(25.0)  # torso against legs while standing
 MAX_STRIDE_RAD = np.radians(45.0)  # thighs apart while standing or walking
-SIGMA_STANDING_RAD = np.radians(6.0)
-SIGMA_TORSO_RAD = np.radians(14.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """What one person in one picture says of the camera, for each of F candidate focal lengths.
+    """What one person in one picture says of the camera.
 
-    t_s            seconds, capture time
-    track_id       whose
-    error_m2       (F,) squared reprojection error, square metres
-    worth          0..1 as evidence of the focal length: a body cut at the waist holds little perspective
-    axes_camera    (F, 3) unit, the body's upward axis in the camera, or None when no axis stands for gravity
-    axis_sigma_rad how far that axis is from the vertical, as a rule; radians
-    feet_camera_m  (F, 4, 3) heels and toes in the camera, metres, or None when they are hidden
-    standing       upright on straight legs
-    signature      (38,) body points relative to the picture: two like samples say the same thing twice
+    t_s          seconds, capture time
+    track_id     whose
+    rays         (19, 2) x/z and y/z of BODY before the camera that the samples were taken with
+    visible      (19,) visibility of BODY, 0 where not to be used
+    points_m     (19, 3) metric landmarks of BODY, axes of the ray through the hips, about the hips' middle
+    kind         UPRIGHT on straight legs, or ANY
+    legs         hips, knees and ankles are all seen
+    axis_m       (3,) unit, from the feet up through legs and torso, same axes; None unless upright
+    distance_m   along the camera's axis, from the size that the metric landmarks give the person
+    signature    (38,) body points relative to the picture: two like samples say the same thing twice
+    planted      (4,) heels and toes that did not move since the frame before
     """
 
     t_s: float
     track_id: int
-    error_m2: Array
-    worth: float
-    axes_camera: Array | None
-    axis_sigma_rad: float
-    feet_camera_m: Array | None
-    standing: bool
+    rays: Array
+    visible: Array
+    points_m: Array
+    kind: int
+    legs: bool
+    axis_m: Array | None
+    distance_m: float
     signature: Array
+    planted: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(4, dtype=bool))
+
+    @property
+    def hip_ray(self) -> Array:
+        """(2,) x/z and y/z of the hips' middle."""
+        return np.asarray(self.rays[HIPS_AT].mean(0))
 
 
 def make_sample(
     landmarks: Landmarks,
     track_id: int,
     t_s: float,
-    Ks: Array,
+    K: Array,
     distortion: Array,
     size_wh: tuple[int, int],
     scale: float = 1.0,
 ) -> Sample | str:
-    """A sample for the candidate cameras Ks (F, 3, 3), or the name of the gate the person did not pass.
+    """A sample before the camera K (3, 3), or the name of the gate the person did not pass.
 
     `scale` multiplies the metric landmarks (the person's true size over the one they assume).
     """
     uv = landmarks.points_px[BODY]
     inside = ((uv >= 0) & (uv <= np.asarray(size_wh) - 1)).all(-1)
-    weights = np.where(inside & (landmarks.visibility[BODY] > MIN_VISIBILITY), landmarks.visibility[BODY], 0.0)
-    seen = weights > 0
+    visibility = landmarks.visibility[BODY]
+    visible = np.where(inside & (visibility > MIN_VISIBILITY), visibility, 0.0)
+    seen = visible > 0
     if np.count_nonzero(seen) < MIN_VISIBLE:
         return "few_landmarks"
     if np.linalg.norm(np.ptp(uv[seen], axis=0)) < MIN_EXTENT_PX:
         return "small"
     points = landmarks.points_m * scale
-    rays = np.stack([rays_of(uv, K, distortion) for K in Ks])
-    fit = fit_perspective(points[BODY], rays, weights)
-    if np.sqrt(fit.error_m2.min()) > MAX_ERROR_M:
+    rays = rays_of(uv, K, distortion)
+    distance, error = _distance(points[BODY][seen, :2], rays[seen])
+    if distance <= 0.0 or error > MAX_ERROR_M:
         return "poor_fit"
-    visible = np.zeros(33, dtype=bool)
-    visible[BODY] = seen
-    axis, sigma, standing = _upward_axis(points, visible)
-    feet = points[FEET] @ np.swapaxes(fit.Rs, -1, -2) + fit.ts[:, None] if visible[FEET].all() else None
+    legs = bool(seen[LEGS_AT].all())
+    upright = legs and bool(is_upright(points))
+    axis = _axis(points) if upright else None
     signature = ((uv - np.asarray(size_wh) / 2) / max(size_wh)).ravel()
-    worth = 1.0 if visible[LEGS].all() else TRUNCATED_WORTH
-    axes = None if axis is None else normalize(fit.Rs @ axis)
-    return Sample(t_s, track_id, fit.error_m2, worth, axes, sigma, feet, standing, signature)
+    kind = UPRIGHT if upright else ANY
+    return Sample(t_s, track_id, rays, visible, points[BODY], kind, legs, axis, distance, signature)
 
 
-def _upward_axis(points: Array, visible: NDArray[np.bool_]) -> tuple[Array | None, float, bool]:
-    """The axis of the body that gravity follows, its standard deviation in radians, and whether the person stands."""
+def _distance(across_m: Array, rays: Array) -> tuple[float, float]:
+    """Metres from the camera at which rays (n, 2) best have the size of (n, 2), and the root mean square error."""
+    a, b = across_m - across_m.mean(0), rays - rays.mean(0)
+    if (a * b).sum() <= 0.0:
+        return 0.0, np.inf
+    distance = float(np.sqrt((a * a).sum() / max(float((b * b).sum()), 1e-12)))
+    return distance, float(np.sqrt(((a - distance * b) ** 2).sum() / len(a)))
 
-    def pair(part: str) -> Array:
-        return points[[LANDMARK[f"left_{part}"], LANDMARK[f"right_{part}"]]]
 
-    def sees(*parts: str) -> bool:
-        return all(visible[LANDMARK[f"{side}_{part}"]] for part in parts for side in ("left", "right"))
+def is_upright(points_m: Array) -> NDArray[np.bool_]:
+    """Whether bodies (..., 33, 3), in any axes, are upright on straight legs: standing or walking."""
+    hips, shoulders, knees = points_m[..., HIPS, :], points_m[..., SHOULDERS, :], points_m[..., KNEES, :]
+    ankles = points_m[..., ANKLES, :]
+    torso = normalize(shoulders.sum(-2) - hips.sum(-2))
+    legs = normalize(hips.sum(-2) - ankles.sum(-2))
+    thighs, shins = normalize(hips - knees), normalize(knees - ankles)
+    straight = (thighs * shins).sum(-1).min(-1) > np.cos(np.pi - MIN_KNEE_RAD)
+    in_line = (legs * torso).sum(-1) > np.cos(MAX_LEAN_RAD)
+    stride = (thighs[..., 0, :] * thighs[..., 1, :]).sum(-1) > np.cos(MAX_STRIDE_RAD)
+    return np.asarray(straight & in_line & stride)
 
-    if not sees("shoulder", "hip"):
-        return None, 0.0, False
-    hips, shoulders = pair("hip"), pair("shoulder")
-    torso = normalize(shoulders.mean(0) - hips.mean(0))
-    if not sees("knee", "ankle"):
-        return torso, SIGMA_TORSO_RAD, False
-    thighs, shins = normalize(hips - pair("knee")), normalize(pair("knee") - pair("ankle"))
-    legs = normalize(hips.mean(0) - pair("ankle").mean(0))
-    straight = np.sum(thighs * shins, axis=-1).min() > np.cos(np.pi - MIN_KNEE_RAD)
-    upright = legs @ torso > np.cos(MAX_LEAN_RAD) and thighs[0] @ thighs[1] > np.cos(MAX_STRIDE_RAD)
-    if not (straight and upright):
-        return None, 0.0, False
-    # MediaPipe's torsos lean back from the camera more than its legs do
-    return normalize(2.0 * legs + torso), SIGMA_STANDING_RAD, True
+
+def _axis(points_m: Array) -> Array:
+    """MediaPipe's torsos lean back from the camera more than its legs do, so legs count twice."""
+    hips = points_m[HIPS].mean(0)
+    legs, torso = hips - points_m[ANKLES].mean(0), points_m[SHOULDERS].mean(0) - hips
+    return normalize(2.0 * normalize(legs) + normalize(torso))

@@ -74,6 +74,38 @@ def fit_perspective(
     return PerspectiveFit(Rs, ts, error)
 
 
+def fit_focal(
+    points_m: Array, rays: Array, weights: Array, log_focal: float = 0.0, iterations: int = 8
+) -> tuple[PerspectiveFit, float, float]:
+    """Poses of F sets of points (F, n, 3) before one camera whose focal length is not known: `fit_perspective` and it.
+
+    `log_focal` is where to start; the nearest minimum is found. Returns the poses, the log of the true focal length
+    over the one the rays (F, n, 2) were made with, and its standard deviation when every point errs by the root mean
+    square error by itself. Gauss-Newton, poses eliminated.
+    """
+    fit = fit_perspective(points_m, rays / np.exp(log_focal), weights)
+    w = np.broadcast_to(weights, rays.shape[:2])
+    Rs, ts, sigma = fit.Rs, fit.ts, np.inf
+    for _ in range(iterations):
+        J, r = _linearise(points_m @ np.swapaxes(Rs, -1, -2), ts, rays / np.exp(log_focal))
+        scale = (np.sqrt(w) * ts[:, 2:])[..., None, None]
+        A = (J * scale).reshape(len(Rs), -1, 6)
+        a = (rays[..., None] / np.exp(log_focal) * scale).reshape(len(Rs), -1, 1)
+        b = (r[..., None] * scale).reshape(len(Rs), -1, 1)
+        At = np.swapaxes(A, -1, -2)
+        solved = np.linalg.solve(At @ A + 1e-9 * np.eye(6), At @ np.concatenate([a, b], axis=-1))
+        left = np.concatenate([a, b], axis=-1) - A @ solved
+        information = float((left[..., 0] ** 2).sum())
+        step = float(np.clip(-(left[..., 0] * left[..., 1]).sum() / max(information, 1e-12), -0.3, 0.3))
+        own = -(solved[..., 1] + solved[..., 0] * step)
+        log_focal += step
+        Rs, ts = exp_so3(np.clip(own[:, :3], -0.5, 0.5)) @ Rs, ts + own[:, 3:]
+        ts[:, 2] = np.maximum(ts[:, 2], 0.2)
+        error = (left[..., 1] ** 2).reshape(*rays.shape).sum((1, 2)) / w.sum(1)
+        sigma = float(np.sqrt(error.mean() / 2 / max(information, 1e-12)))
+    return PerspectiveFit(Rs, ts, error), log_focal, sigma
+
+
 def _first_guess(points_m: Array, rays: Array, w: Array) -> tuple[Array, Array]:
     w = w[..., None]
     middle_rays, middle = (w * rays).sum(1), (w * points_m).sum(1)

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.body import BodyModel
 from pipeline.calibration import FOCAL_PRIOR, Calibrator, pinhole, uncalibrated
+from pipeline.calibration_prior import ANY
 from pipeline.calibration_sample import make_sample
 from pipeline.frames import angle_between
 from pipeline.perspective import fit_perspective
@@ -145,10 +146,10 @@ def test_gates_refuse_what_says_nothing_and_are_counted():
     hidden = dataclasses.replace(person.landmarks, visibility=np.full(33, 0.1))
     far = see(stand(BODY, walking(0.0), 0.0, (0.0, -60.0)), truth)
     nonsense = dataclasses.replace(person.landmarks, points_m=np.random.default_rng(0).normal(0, 0.5, (33, 3)))
-    Ks, none = truth.K[None], np.zeros(5)
-    assert make_sample(hidden, 1, 0.0, Ks, none, SIZE_WH) == "few_landmarks"
-    assert make_sample(far.landmarks, 1, 0.0, Ks, none, SIZE_WH) == "small"
-    assert make_sample(nonsense, 1, 0.0, Ks, none, SIZE_WH) == "poor_fit"
+    K, none = truth.K, np.zeros(5)
+    assert make_sample(hidden, 1, 0.0, K, none, SIZE_WH) == "few_landmarks"
+    assert make_sample(far.landmarks, 1, 0.0, K, none, SIZE_WH) == "small"
+    assert make_sample(nonsense, 1, 0.0, K, none, SIZE_WH) == "poor_fit"
     calibrator = Calibrator("test", SIZE_WH)
     run(calibrator, [(0.5 * i, person) for i in range(4)])
     assert calibrator.gates["accepted"] == 1
@@ -165,10 +166,10 @@ def test_a_body_bent_or_seated_does_not_pass_for_gravity():
         seated[JOINT[f"{side}_knee"] - 1] = exp_so3([1.5, 0.0, 0.0])
     truth = camera()
     sample = make_sample(
-        see(stand(BODY, seated, 0.3, (0, -3.5)), truth).landmarks, 1, 0.0, truth.K[None], np.zeros(5), SIZE_WH
+        see(stand(BODY, seated, 0.3, (0, -3.5)), truth).landmarks, 1, 0.0, truth.K, np.zeros(5), SIZE_WH
     )
-    assert sample.axes_camera is None
-    assert not sample.standing
+    assert sample.axis_m is None
+    assert sample.kind == ANY
 
 
 def test_perspective_fit_finds_pose_and_the_true_focal_length_has_the_least_error():

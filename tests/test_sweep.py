@@ -111,6 +111,10 @@ def test_exact_landmarks_give_the_focal_length(outcome):
     assert outcome.status == "calibrated"
 
 
+def test_exact_landmarks_give_gravity(outcome):
+    assert outcome.gravity_err_deg < EXACT["gravity_err_deg"]
+
+
 def test_the_truth_lies_within_two_spreads_of_exact_landmarks(outcome):
     assert outcome.focal_within
     assert outcome.gravity_within

@@ -1,0 +1,70 @@
+"""What people who stand upright say by themselves: the vertical, and how high over their floor the camera is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.calibration_sample import SOLES_AT, Sample
+from pipeline.frames import Array, normalize, shortest_rotation
+
+#: The axis of upright bodies as the network's depth has it: of one sample, and of all that err alike.
+SIGMA_AXIS_RAD, AXIS_FLOOR_RAD = np.radians(6.0), np.radians(3.0)
+HEIGHT_FLOOR_M = 0.08
+SOLE_M = 0.02  # heels and toes over the floor they stand on
+UNSURE_HEIGHT_M = 0.2  # more where nobody stood yet
+VIEWS_WORTH = 4.0
+
+
+def upright_axes(samples: Sequence[Sample], log_focal: float) -> Array:
+    """Axes (N, 3) in the camera of those samples that stand upright; `log_focal` as in `calibration_bundle`."""
+    standing = [(s.hip_ray, s.axis_m) for s in samples if s.axis_m is not None]
+    if not standing:
+        return np.zeros((0, 3))
+    rays = np.concatenate([np.stack([ray for ray, _ in standing]) / np.exp(log_focal), np.ones((len(standing), 1))], 1)
+    Rs_camera_ray = shortest_rotation(np.broadcast_to([0.0, 0.0, 1.0], rays.shape), normalize(rays))
+    return np.asarray((Rs_camera_ray @ np.stack([axis for _, axis in standing])[..., None])[..., 0])
+
+
+def mean_axis(axes: Array) -> tuple[Array, float] | None:
+    """Robust mean (3,) of axes (N, 3), geometric median by reweighting, and its sigma in radians; None of none."""
+    if not len(axes):
+        return None
+    up = normalize(np.median(axes, axis=0))
+    for _ in range(3):
+        off = np.arccos(np.clip(axes @ up, -1.0, 1.0))
+        up = normalize((1.0 / np.maximum(1.0, off / (1.5 * SIGMA_AXIS_RAD))) @ axes)
+    return up, float(np.hypot(SIGMA_AXIS_RAD / np.sqrt(min(len(axes), VIEWS_WORTH)), AXIS_FLOOR_RAD))
+
+
+def soles_camera(samples: Sequence[Sample], log_focal: float) -> Array:
+    """Heels and toes (N, 4, 3) in the camera, metres: on their rays, at the depth the metric landmarks have."""
+    ratio = np.exp(log_focal)
+    rays = np.stack([s.rays[SOLES_AT] for s in samples]) / ratio
+    away = ratio * np.array([s.distance_m for s in samples])[:, None]
+    depth = away + np.stack([s.points_m[SOLES_AT, 2] for s in samples])
+    return np.concatenate([rays * depth[..., None], depth[..., None]], axis=-1)
+
+
+def camera_height(
+    samples: Sequence[Sample], soles_m: Array, up: Array, focal_spread: float, up_spread_rad: float
+) -> tuple[float | None, float | None]:
+    """Median distance of standing feet (N, 4, 3) below the camera along `up`, and its standard deviation, metres.
+
+    None and None while no feet are seen.
+    """
+    known = np.array([bool(s.visible[SOLES_AT].all()) for s in samples])
+    standing = known & np.array([s.axis_m is not None for s in samples])
+    if not known.any():
+        return None, None
+    # Who does not stand has mostly one foot on the floor too: better than no floor, until somebody stands
+    enough = np.count_nonzero(standing) >= 3
+    points = soles_m[standing if enough else known]
+    lowest = np.max(-(points @ up), axis=1) + SOLE_M
+    height, depth = float(np.median(lowest)), float(np.median(points[..., 2]))
+    scatter = 1.4826 * float(np.median(np.abs(lowest - height))) / np.sqrt(min(len(points), VIEWS_WORTH))
+    spread = np.sqrt(
+        HEIGHT_FLOOR_M**2 + scatter**2 + (up[2] * depth * focal_spread) ** 2 + (depth * up_spread_rad) ** 2
+    )
+    return max(height, 0.05), float(spread if enough else np.hypot(spread, UNSURE_HEIGHT_M))
