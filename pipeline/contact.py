@@ -30,17 +30,17 @@ ENTER_M_S, LEAVE_M_S, RUN_M_S = 0.25, 0.45, 1.2
 ENTER_SHARE = 0.55  # of both feet's speeds
 ENTER_S = 0.03
 ENTER_HEIGHT_M, LEAVE_HEIGHT_M = 0.10, 0.18  # above the lowest of the four
-HEEL_M = 0.07  # above its ball: a heel that is raised
+HEEL_M = 0.12  # above its ball: a heel that is raised
 HIGHEST_FLOOR_M = 0.35  # of what is shown: its height is known no better than the camera's tilt
 #: How far a point may be from its anchor: across the view, there with some speed, and along it.
-LEAVE_ACROSS_M, NEAR_ACROSS_M, LEAVE_ALONG_M = 0.07, 0.03, 0.30
+LEAVE_ACROSS_M, NEAR_ACROSS_M, LEAVE_ALONG_M = 0.08, 0.04, 0.50
 #: A point that its leg misses by more lets go.
 MISS_M = 0.06
 MIN_CONFIDENCE = 0.3
 #: Time constants of the speed while it rises and while it falls.
 SPEED_S, STOP_S = 0.06, 0.03
 #: In which an anchor follows what is measured across the view and along it, and the body comes down to the floor.
-FOLLOW_ACROSS_S, FOLLOW_ALONG_S, FLOOR_S = 1.0, 4.0, 0.7
+FOLLOW_ACROSS_S, FOLLOW_ALONG_S, FLOOR_S = 1.5, 4.0, 1.5
 ON_FLOOR_M = 0.15
 FADE_S = 0.05
 MAX_LIFT_M = 0.4

@@ -29,7 +29,7 @@ class RootNoise:
     along_per_m: float
     acceleration_m_s2: float
     held_across_m: float = 0.03
-    held_along_m: float = 0.10
+    held_along_m: float = 0.15
 
 
 _SENT = np.eye(3, 6)
