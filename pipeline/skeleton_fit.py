@@ -67,6 +67,9 @@ _REST_NORMAL = np.array([[0.0, -1.0, 0.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [1.
 _RELAXED = np.array([[0.15, -1.0, 0.05], [-0.15, -1.0, 0.05], [0.02, -1.0, 0.0], [-0.02, -1.0, 0.0]])
 _RELAXED /= np.linalg.norm(_RELAXED, axis=-1, keepdims=True)
 
+#: Visibility below which a limb hangs, and above which it is where it was found: on renders (docs/landmarks.md) the
+#: network's guess of a hidden limb is nearer the truth than any resting place, down to what it hardly believes in.
+GUESSED, SEEN = 0.005, 0.05
 #: How far chest, head, wrists and ankles turn against pelvis, chest, forearms and shins, radians.
 _LIMITS = np.radians([150.0, 80.0, 80.0, 80.0, 60.0, 60.0])
 #: The turns that are made of those six, as shares: spine1, spine2, chest, neck, head, wrists, ankles.
@@ -123,11 +126,11 @@ def joint_rotations(points: Array, visibility: Array, rest: RestFrames) -> Array
     limbs = sums[..., 14:, :]
     limbs /= np.sqrt(np.vecdot(limbs, limbs))[..., None] + 1e-12
     seen_end = _EVERY_END
-    if visibility[..., _HINGES_ENDS].min() < 0.5:
+    if visibility[..., _HINGES_ENDS].min() < SEEN:
         seen_end = _relax(limbs, visibility, parents)
     normals = _normals(limbs, sums[..., 5:7, :], rigid, parents, seen_end, rest)
     bases = _bases(limbs, normals) @ rest.limbs
-    face = _smoothstep(visibility[..., _FACE].max(-1), 0.1, 0.5)
+    face = _smoothstep(visibility[..., _FACE].max(-1), GUESSED, SEEN)
 
     chain = np.concatenate([rigid[..., :2, :, :], bases[..., 4:, :, :]], axis=-3)
     vectors = log_so3(_transposed(chain) @ rigid[..., 1:, :, :])
@@ -149,8 +152,8 @@ def local_rotations(Rs_frame_joint: Array) -> Array:
 def _relax(limbs: Array, visibility: Array, parents: Array) -> Array:
     """Limbs (P, 8, 3) that are not seen hang from their parents, in place; how far each end is seen (P, 4, 1)."""
     seen_hinge = visibility[..., _HINGE]
-    seen_end = _smoothstep(np.minimum(seen_hinge, visibility[..., _END]), 0.1, 0.5)[..., None]
-    seen_hinge = _smoothstep(seen_hinge, 0.1, 0.5)[..., None]
+    seen_end = _smoothstep(np.minimum(seen_hinge, visibility[..., _END]), GUESSED, SEEN)[..., None]
+    seen_hinge = _smoothstep(seen_hinge, GUESSED, SEEN)[..., None]
     upper, lower = limbs[..., :4, :], limbs[..., 4:, :]
     upper *= seen_hinge
     upper += (1 - seen_hinge) * np.matvec(parents, _RELAXED) + _NUDGE
