@@ -24,8 +24,8 @@ from pipeline.types import JOINT_PARENTS, BodyPose, CameraCalibration, WorldPose
 
 #: A person that was not seen for longer is gone; one that comes back later starts afresh.
 MAX_GAP_S = 0.3
-#: A calibration that moves a person by less from one frame to the next only settles: the filters take that up.
-SETTLES_M = 0.04
+#: A calibration that moves a person by less from one frame to the next only settles; they come along that slowly.
+SETTLES_M, SETTLE_S = 0.10, 10.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,11 @@ class Poses:
 
 @dataclass(eq=False)
 class _Track:
-    """What is remembered of one person; `turning` is of P = 1 people."""
+    """What is remembered of one person; `turning` is of P = 1 people.
+
+    moved_m  (3,) from where the body is in the world to where the picture shows it, in camera axes
+    aside_m  (3,) how far the settling calibration has moved the measurements since they were believed, in the world
+    """
 
     t_s: float
     turning: Turning
@@ -78,6 +82,7 @@ class _Track:
     root: RootFilter
     poses: Poses
     moved_m: Array
+    aside_m: Array
 
 
 class PoseSmoother:
@@ -125,7 +130,7 @@ class PoseSmoother:
         turning = Turning.start(_turns(self._shaped([poses]), [poses]))
         feet = Feet(poses.camera.joints_camera_m[POINTS])
         root = RootFilter(poses.world.t_world_root, self._params.root)
-        return _Track(t_s, turning, feet, root, poses, moved_m)
+        return _Track(t_s, turning, feet, root, poses, moved_m, np.zeros(3))
 
     def _filter(
         self, tracks: list[_Track], people: list[Poses], calibration: CameraCalibration, t_s: float
@@ -153,15 +158,15 @@ class PoseSmoother:
         feet, floor_known = track.feet, calibration.camera_height_m is not None
         from_camera = calibration.R_world_camera @ poses.camera.t_camera_root
         away = float(np.sqrt(from_camera @ from_camera))
-        world = poses.world.joints_world_m[POINTS]
-        world[:, 1] -= feet.lift_m
+        track.aside_m = track.aside_m * np.exp(-dt_s / SETTLE_S)
+        aside = track.aside_m + feet.lift_m * _UP
+        world = poses.world.joints_world_m[POINTS] - aside
         camera, offsets = poses.camera.joints_camera_m[POINTS].tolist(), joints[POINTS]
         confidence, view = poses.camera.confidence[POINTS].tolist(), (from_camera / max(away, 1e-6)).tolist()
-        lifted = feet.lift_m * _UP
         feet.look(Seen(camera, world.tolist(), confidence, away, view, floor_known), dt_s)
         held, count = feet.root(offsets.tolist())
-        position = track.root.update(poses.world.t_world_root - lifted, from_camera, dt_s, held, count)
-        track.moved_m = track.moved_m + lifted @ calibration.R_world_camera
+        position = track.root.update(poses.world.t_world_root - aside, from_camera, dt_s, held, count)
+        track.moved_m = track.moved_m + aside @ calibration.R_world_camera
         goals = feet.place((offsets + position).tolist(), dt_s, floor_known)
         sagged = feet.sagged
         joints += position + sagged
@@ -192,19 +197,31 @@ class PoseSmoother:
         return self._records([track], last, Rs_world_camera, Rs, joints, calibration)[0]
 
     def _reframe(self, calibration: CameraCalibration) -> None:
-        """Moves what is remembered into the world of a new calibration: people did not move, the world did."""
+        """Moves what is remembered into the world of a new calibration: people did not move, the world did.
+
+        Where it moves little it only settles: then people stay, and what is measured of them is moved for a while.
+        """
         old, self._calibration = self._calibration, calibration
         if old is None or old is calibration:
             return
         R = calibration.R_world_camera @ old.R_world_camera.T
-        t = calibration.t_world_camera - R @ old.t_world_camera
+        before = after = old.t_world_camera
+        if old.camera_height_m is None or calibration.camera_height_m is None:
+            after = calibration.t_world_camera
+        # else the corrector sets people on the floor again, however high the camera
+        t = after - R @ before
+        # The same picture at another focal length is as much farther away
+        farther = np.array([1.0, 1.0, calibration.K[0, 0] / old.K[0, 0]])
         for track in self._tracks.values():
-            world = track.poses.world
-            at = world.t_world_root
-            if np.abs(R @ at + t - at).max() < SETTLES_M:
+            place = track.poses.camera.t_camera_root
+            shift = calibration.R_world_camera @ (place * farther) - old.R_world_camera @ place + after - before
+            if np.abs(shift).max() < SETTLES_M:
+                track.aside_m = track.aside_m + shift
                 continue
+            world = track.poses.world
             world = replace(world, R_world_root=R @ world.R_world_root, t_world_root=R @ world.t_world_root + t)
             track.poses = Poses(world, track.poses.camera)
+            track.aside_m = R @ track.aside_m
             track.root.move(R, t)
             track.feet.move(R, t)
 

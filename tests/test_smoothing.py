@@ -285,9 +285,36 @@ def test_a_calibration_that_moves_takes_the_feet_along():
     rng, smoother = np.random.default_rng(10), PoseSmoother(BODY, "default")
     for i in range(60):
         before, _ = smooth_one(smoother, *standing_pair(rng), CAMERA, 1, i / 30)
-    higher = dataclasses.replace(CAMERA, camera_height_m=CAMERA.camera_height_m + 0.5)
+    turn = exp_so3([0.0, 0.3, 0.0])
+    turned = dataclasses.replace(CAMERA, R_world_camera=turn @ CAMERA.R_world_camera)
     world, body = standing_pair(rng)
-    up = np.array([0.0, 0.5, 0.0])
-    world = dataclasses.replace(world, t_world_root=world.t_world_root + up, joints_world_m=world.joints_world_m + up)
-    after, _ = smooth_one(smoother, world, body, higher, 1, 2.0)
-    assert np.allclose(feet_of(after) - feet_of(before), up, atol=0.03)
+    world = dataclasses.replace(
+        world, R_world_root=turn @ world.R_world_root, t_world_root=turn @ world.t_world_root,
+        joints_world_m=world.joints_world_m @ turn.T,
+    )  # fmt: skip
+    after, _ = smooth_one(smoother, world, body, turned, 1, 2.0)
+    assert np.allclose(feet_of(after), feet_of(before) @ turn.T, atol=0.03)
+
+
+def test_a_calibration_that_settles_moves_nobody_who_stands():
+    smoother, out = PoseSmoother(BODY, "default"), []
+    for i in range(60):
+        longer = np.diag([1.0 + 0.003 * i, 1.0 + 0.003 * i, 1.0])
+        settling = dataclasses.replace(CAMERA, K=CAMERA.K @ longer)
+        world, body = pair([0.2, 0.9, -3.0])
+        place = body.t_camera_root * [1.0, 1.0, 1.0 + 0.003 * i]
+        there = CAMERA.R_world_camera @ place + CAMERA.t_world_camera - world.t_world_root
+        world = dataclasses.replace(
+            world, t_world_root=world.t_world_root + there, joints_world_m=world.joints_world_m + there
+        )
+        body = dataclasses.replace(
+            body, t_camera_root=place, joints_camera_m=body.joints_camera_m + place - body.t_camera_root
+        )
+        out.append(smooth_one(smoother, world, body, settling, 1, i / 30))
+    assert np.linalg.norm(there) > 0.4
+    poses = [world.t_world_root for world, _ in out]
+    assert np.linalg.norm(poses[-1] - poses[0]) < 0.25 * np.linalg.norm(there)
+    _, body = out[-1]
+    # In the picture they are where they were seen
+    assert np.abs(body.t_camera_root[:2] / body.t_camera_root[2] - place[:2] / place[2]).max() < 0.002
+    assert abs(body.t_camera_root[2] - place[2]) < 0.05
