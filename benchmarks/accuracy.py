@@ -109,6 +109,7 @@ def body_errors(m: Match, fps: float, prefix: str = "") -> dict[str, float]:
     raw = prefix == "raw_"
     camera = m.raw if raw else m.camera
     world = m.raw @ R_WORLD_LEVEL_CAMERA.T if raw else m.world
+    moving = steady(world, m.ids)
     root_mm, root_pct = (float("nan"), float("nan")) if raw else metrics.root_error(world, m.truth_world)
     found = m.ids >= 0
     known = np.isfinite(m.truth).all((1, 2))
@@ -120,15 +121,25 @@ def body_errors(m: Match, fps: float, prefix: str = "") -> dict[str, float]:
         "root_err_mm": root_mm,
         "root_err_pct": root_pct,
         "pitch_bias_deg": metrics.pitch_bias_deg(world, m.truth_world),
-        "jitter": metrics.jitter(world, fps),
-        "local_jitter": metrics.jitter(metrics.relative(world), fps),
-        "acceleration_err_m_s2": metrics.acceleration_error(world, m.truth_world, fps),
+        "jitter": metrics.jitter(moving, fps),
+        "local_jitter": metrics.jitter(metrics.relative(moving), fps),
+        "acceleration_err_m_s2": metrics.acceleration_error(moving, m.truth_world, fps),
         "lag_frames": metrics.lag_frames(world, m.truth_world),
-        "foot_slide_mm": float("nan") if raw else metrics.foot_slide_mm(world, m.truth_world),
+        "foot_slide_mm": float("nan") if raw else metrics.foot_slide_mm(moving, m.truth_world),
         "found_pct": float(100 * found[known].mean()) if known.any() else float("nan"),
         "id_switches": float(metrics.id_switches(ids, fps)),
     }
     return {prefix + name: value for name, value in values.items()}
+
+
+def steady(joints: Array, ids: NDArray[np.int64]) -> Array:
+    """Joints (T, ...) without the frames in which the id is another than before: that step is no motion of anybody.
+
+    `id_switches` and the errors of place count it.
+    """
+    out = joints.copy()
+    out[1:][(ids[1:] != ids[:-1]) & (ids[1:] >= 0) & (ids[:-1] >= 0)] = np.nan
+    return out
 
 
 def measure(clip: ClipTruth, run: Run) -> dict[str, Any]:

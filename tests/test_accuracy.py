@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.accuracy import AFTER_S, KEYS, main, table
+from benchmarks import metrics
+from benchmarks.accuracy import AFTER_S, KEYS, main, steady, table
 
 CLIPS = Path(__file__).parents[1] / "benchmarks" / "clips"
 SECONDS = 6.0
@@ -105,3 +106,13 @@ def test_a_folder_that_is_no_clip_is_one_sentence(tmp_path, capsys):
     assert said.startswith("benchmarks.accuracy: ")
     assert "camera.json" in said
     assert said.count("\n") == 1
+
+
+def test_a_step_from_one_id_to_another_is_no_motion():
+    joints = np.zeros((20, 12, 3))
+    joints[10:] = 2.0
+    ids = np.repeat([1, 2], 10)
+    ids[3] = -1
+    left = steady(joints, ids)
+    assert np.flatnonzero(np.isnan(left[:, 0, 0])).tolist() == [10]
+    assert metrics.jitter(left, 30.0) == 0.0 < metrics.jitter(joints, 30.0)
