@@ -168,7 +168,9 @@ def test_crops_are_the_released_ones_within_one_grey_level():
     assert np.abs(sample - aux("pre/x_s").numpy()).mean() * 255 * 0.225 < 1
 
 
-@pytest.mark.parametrize(("name", "size"), [("full", (480, 640)), ("full_portrait", (640, 360)), ("full_big", (1080, 1920))])
+@pytest.mark.parametrize(
+    ("name", "size"), [("full", (480, 640)), ("full_portrait", (640, 360)), ("full_big", (1080, 1920))]
+)
 def test_pictures_are_the_released_ones_within_one_grey_level(name, size):
     x = preprocess.picture(torch.from_numpy(synthetic_body.demo_image(*size)))
     assert tuple(x.shape[2:]) == tuple(golden("golden_aux.npz")[f"pre/{name}_hw"])

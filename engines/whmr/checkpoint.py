@@ -9,13 +9,17 @@ import json
 import pickle
 import zipfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from engines.whmr.network import MARKERS, ROUNDS, WHMR, Config
+from engines.whmr.graphormer import HybridRound
+from engines.whmr.network import MARKERS, POINT_CHANNELS, ROUNDS, WHMR, Config
 from engines.whmr.smpl import PARENTS, VERTICES
 
 CONVERT_COMMAND = "python -m engines.whmr.convert CHECKPOINT OUT.safetensors"
@@ -47,9 +51,10 @@ def read_markers(path: str | Path) -> Tensor:
     return torch.from_numpy(ids.astype(np.int64))
 
 
-def expected(config: Config | None = None) -> dict[str, Tensor]:
+@cache
+def expected(config: Config | None = None) -> Mapping[str, Tensor]:
     """Name -> tensor without memory, with the shape and type that a file must have."""
-    return dict(_skeleton(torch.zeros(MARKERS, dtype=torch.int64), config).state_dict())
+    return MappingProxyType(_skeleton(torch.zeros(MARKERS, dtype=torch.int64), config).state_dict())
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], Tensor | None]:
@@ -71,7 +76,10 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], Tensor | None]:
 
 
 def load(
-    path: str | Path, markers: str | Path | None = None, device: str | torch.device = "cpu", config: Config | None = None
+    path: str | Path,
+    markers: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    config: Config | None = None,
 ) -> WHMR:
     """The network in eval mode with the weights of `path` on `device`.
 
@@ -81,8 +89,8 @@ def load(
     state, noted = read(path)
     if markers is None and noted is None:
         raise CheckpointError(
-            f"{path}: it does not note the {MARKERS} marker vertices; expected --markers smpl_ssm.npy beside it, or type: "
-            f"{CONVERT_COMMAND} --markers smpl_ssm.npy"
+            f"{path}: it does not note the {MARKERS} marker vertices; expected --markers smpl_ssm.npy beside it, or "
+            f"type: {CONVERT_COMMAND} --markers smpl_ssm.npy"
         )
     ids = read_markers(markers) if markers is not None else noted
     assert ids is not None
@@ -97,7 +105,7 @@ def assemble(state: Mapping[str, Tensor], marker_ids: Tensor, config: Config | N
     net = _skeleton(marker_ids, config)
     state = dict(state)
     if config is not None and config.hybrid is not None and not any(k.startswith("hybrid.") for k in state):
-        fresh = type(net.hybrid)(config.hybrid, net.regressor[-1].fc1.in_features - 234)
+        fresh = HybridRound(config.hybrid, POINT_CHANNELS * MARKERS)
         fresh.set_mesh(state["regressor.0.smpl.faces_tensor"].numpy(), state["maf_extractor.0.Dmap"].numpy())
         state |= {f"hybrid.{name}": value for name, value in fresh.state_dict().items()}
     net.load_state_dict(state, strict=True, assign=True)
@@ -159,7 +167,9 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Tensor | None]:
             state = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118 (it is no dict)
             noted = (f.metadata() or {}).get(MARKER_KEY)
     except (SafetensorError, OSError, ValueError) as e:
-        raise CheckpointError(f"{path}: expected whole weights, got a cut file ({e}). Type: {CONVERT_COMMAND}") from None
+        raise CheckpointError(
+            f"{path}: expected whole weights, got a cut file ({e}). Type: {CONVERT_COMMAND}"
+        ) from None
     return state, None if noted is None else torch.tensor(json.loads(noted))
 
 
@@ -190,7 +200,7 @@ def _apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 #: Scalars and arrays of NumPy that a training loop may have noted beside the weights.
-_NUMPY_DATA = [
+_NUMPY_DATA: list[Any] = [
     (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # type: ignore[attr-defined]
     (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),  # type: ignore[attr-defined]
     np.dtype,

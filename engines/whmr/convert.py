@@ -28,7 +28,9 @@ def convert(source: str | Path, out: str | Path, markers: str | Path | None = No
     ids = checkpoint.read_markers(markers) if markers is not None else noted
     for name, value in state.items():
         if not torch.isfinite(value).all():
-            raise CheckpointError(f"{source}: expected finite numbers, {name} has others. Download the checkpoint again.")
+            raise CheckpointError(
+                f"{source}: expected finite numbers, {name} has others. Download the checkpoint again."
+            )
     try:
         checkpoint.save(state, out, ids)
     except OSError as e:

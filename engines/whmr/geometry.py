@@ -90,7 +90,10 @@ def rotation_from_euler(angles: Tensor) -> Tensor:
     """Rotations (..., 3, 3) of angles (..., 3) in radians: Rx(a) Ry(b) Rz(c), through quaternions."""
     (cx, cy, cz), (sx, sy, sz) = torch.cos(angles / 2).unbind(-1), torch.sin(angles / 2).unbind(-1)
     return _rotation_from_quaternion(
-        cx * cy * cz - sx * sy * sz, sx * cy * cz + cx * sy * sz, cx * sy * cz - sx * cy * sz, cx * cy * sz + sx * sy * cz
+        cx * cy * cz - sx * sy * sz,
+        sx * cy * cz + cx * sy * sz,
+        cx * sy * cz - sx * cy * sz,
+        cx * cy * sz + sx * sy * cz,
     )
 
 

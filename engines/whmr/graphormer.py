@@ -117,8 +117,8 @@ class HybridRound(nn.Module):
 def coarse_adjacency(faces: ArrayLike, coarse: ArrayLike) -> NDArray[np.float32]:
     """Neighbours (431, 431), each with itself, rows of sum 1, of the coarse vertices of a mesh.
 
-    faces (F, 3), coarse (431, V): each fine vertex belongs to the coarse one whose heaviest vertex is fewest edges away;
-    two coarse vertices are neighbours where an edge joins what belongs to them.
+    faces (F, 3), coarse (431, V): each fine vertex belongs to the coarse one whose heaviest vertex is fewest edges
+    away; two coarse vertices are neighbours where an edge joins what belongs to them.
     """
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import dijkstra
@@ -128,7 +128,9 @@ def coarse_adjacency(faces: ArrayLike, coarse: ArrayLike) -> NDArray[np.float32]
     size = weights.shape[1]
     graph = coo_matrix((np.ones(len(edges)), edges.T), shape=(size, size)).tocsr()
     seeds = weights.argmax(1)
-    _, _, nearest = dijkstra(graph, directed=False, indices=seeds, unweighted=True, min_only=True, return_predecessors=True)
+    _, _, nearest = dijkstra(
+        graph, directed=False, indices=seeds, unweighted=True, min_only=True, return_predecessors=True
+    )
     number = np.full(size, -1)
     number[seeds] = np.arange(len(seeds))
     pairs = np.where(nearest >= 0, number[np.maximum(nearest, 0)], -1)[edges]

@@ -51,8 +51,8 @@ class Labels(NamedTuple):
     """Ground truth of a batch; confidences and flags are 0 where there is none.
 
     Rs (B, 24, 3, 3), betas (B, 10), vertices (B, 6890, 3) with has_body (B); joints (B, 24, 4) m and confidence with
-    has_joints (B); crop_points (B, 49, 3) +-1 at the crop's edge and confidence, frame_points (B, 49, 3) the same at the
-    frame's; boxes (B, 5) cx, cy, side, W, H px; box_wh (B, 2) px of the labelled box.
+    has_joints (B); crop_points (B, 49, 3) +-1 at the crop's edge and confidence, frame_points (B, 49, 3) the same at
+    the frame's; boxes (B, 5) cx, cy, side, W, H px; box_wh (B, 2) px of the labelled box.
     """
 
     Rs: Tensor

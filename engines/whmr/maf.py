@@ -33,6 +33,8 @@ class MafExtractor(nn.Module):
     Dmap (431, 6890) is carried for the checkpoint's sake and read by training only.
     """
 
+    Dmap: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.conv0 = nn.Conv1d(256, 128, 1)

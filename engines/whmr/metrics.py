@@ -12,7 +12,7 @@ def mpjpe(points: Tensor, truth: Tensor) -> Tensor:
 
 
 def similarity_aligned(points: Tensor, truth: Tensor) -> Tensor:
-    """Points (B, N, 3) moved, turned and scaled onto truth (B, N, 3) with the least squared distance (Umeyama, 1991)."""
+    """Points (B, N, 3) moved, turned, scaled onto truth (B, N, 3) with the least squared distance (Umeyama, 1991)."""
     middle, target = points.mean(1, keepdim=True), truth.mean(1, keepdim=True)
     a, b = points - middle, truth - target
     U, S, Vh = torch.linalg.svd(a.mT @ b)

@@ -18,9 +18,9 @@ before is detached.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -132,13 +132,27 @@ class WHMR(nn.Module):
         self.conv, self.transformer_decoder, self.est_Tz = tz_convolutions(), tz_block(), tz_layers()
         self.cam_model = CameraNet()
         self.global_orient = OrientCorrect(widths[-1] + 5)
-        if config.hybrid is not None:
-            self.hybrid = HybridRound(config.hybrid, widths[-1])
+        self.hybrid = HybridRound(config.hybrid, widths[-1]) if config.hybrid is not None else None
+
+    @property
+    def vit(self) -> Vit:
+        """The encoder."""
+        return cast(Vit, self.feature_extractor["backbone"])
+
+    @property
+    def extractors(self) -> list[MafExtractor]:
+        """The point network of each round."""
+        return cast(list[MafExtractor], list(self.maf_extractor))
+
+    @property
+    def regressors(self) -> list[Regressor]:
+        """The regressor of each round."""
+        return cast(list[Regressor], list(self.regressor))
 
     @property
     def smpl(self) -> Smpl:
         """The body model; the rounds share one."""
-        return self.regressor[0].smpl
+        return self.regressors[0].smpl
 
     def camera(self, picture: Tensor) -> CameraAngles:
         """Angles (B) in radians of whole pictures (B, 3, H, W); `geometry.camera_rotation` makes R_camera_level."""
@@ -146,7 +160,7 @@ class WHMR(nn.Module):
 
     def encode(self, crops: Tensor) -> Features:
         """The three maps of crops (B, 3, 256, 192)."""
-        return pyramid(self.deconv_layers, self.feature_extractor["backbone"](crops))
+        return pyramid(self.deconv_layers, self.vit(crops))
 
     def depth(self, f3: Tensor) -> Tensor:
         """Tz (B) in metres of F3."""
@@ -154,7 +168,7 @@ class WHMR(nn.Module):
 
     def rounds(self, features: Features, boxes: Tensor, markers: Rig, raw: bool = False) -> tuple[Round, ...]:
         """The three rounds; raw: matrices stay as they are, as training has it."""
-        return run_rounds(self.maf_extractor, self.regressor, self.points_grid, features, boxes, markers, raw)
+        return run_rounds(self.extractors, self.regressors, self.points_grid, features, boxes, markers, raw)
 
     def forward(self, crops: Tensor, boxes: Tensor, R_camera_level: Tensor) -> Prediction:
         """See the module's table; for inference, in eval mode. Training goes through `supervision.forward`."""
@@ -171,19 +185,19 @@ class WHMR(nn.Module):
         return Prediction(rounds, Tz, seen, root, joints, vertices, t, focal, hybrid)
 
     def free_vertices(self, features: Features, rounds: Sequence[Round]) -> Tensor | None:
-        """Vertices (B, 6890, 3) of the model-free round, which starts from round 1; None where there is no such round."""
-        if not hasattr(self, "hybrid"):
+        """Vertices (B, 6890, 3) of the model-free round, which starts from round 1; None without such a round."""
+        if self.hybrid is None:
             return None
         before = rounds[-2]
         vertices, _ = posed(self.smpl.rig(), before.state.shape.detach(), before.Rs.detach())
-        coarse = self.maf_extractor[-1].Dmap @ vertices
+        coarse = self.extractors[-1].Dmap @ vertices
         points = geometry.project_crop(coarse, before.state.cam.detach())
         return self.hybrid(coarse, geometry.sample(features.f3, points), rounds[-1].feature)
 
 
 def run_rounds(
-    extractors: Sequence[Callable[[Tensor], Tensor]] | nn.ModuleList,
-    regressors: Sequence[Regressor] | nn.ModuleList,
+    extractors: Sequence[MafExtractor],
+    regressors: Sequence[Regressor],
     grid: Tensor,
     features: Features,
     boxes: Tensor,

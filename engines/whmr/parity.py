@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 Golden = Mapping[str, NDArray[Any]]
 LIMIT = 1e-4
+_KNOWN: dict[str, dict[str, Any]] = synthetic_body.CASES
 SAMPLE = "__s"
 #: Not tensors of the network: inputs, shapes and statistics.
 _NOT_COMPARED = ("in_",)
@@ -66,7 +67,7 @@ def cases(golden: Golden) -> list[str]:
 
 
 def inputs(golden: Golden, case: str, seed: int | None = None) -> dict[str, Tensor]:
-    """x (B, 3, 256, 192), full_x (B, 3, H, W) and boxes (B, 5) of a case; raises GoldenError where they are not known."""
+    """x (B, 3, 256, 192), full_x (B, 3, H, W), boxes (B, 5) of a case; raises GoldenError where they are not known."""
     side, centre, frame = (golden[f"{case}/in_{n}"] for n in ("bbox_height", "center", "orig_shape"))
     boxes = np.concatenate([centre, side[:, None], frame[:, ::-1]], 1).astype(np.float32)
     pictures = {name: golden.get(f"{case}/in_{name}") for name in ("x", "full_x")}
@@ -79,10 +80,9 @@ def inputs(golden: Golden, case: str, seed: int | None = None) -> dict[str, Tens
 
 def _drawn(golden: Golden, case: str, boxes: NDArray[np.float32], seed: int | None) -> dict[str, Any]:
     """x and full_x as `synthetic_body.make_inputs` draws them, if they are those of the file."""
-    known = [c["seed"] for c in synthetic_body.CASES.values()]
     noted = golden.get(f"{case}/in_seed")
-    own = synthetic_body.CASES.get(case, {}).get("seed")
-    seeds = [int(s) for s in (seed, noted, own) if s is not None][:1] or known
+    own = _KNOWN.get(case, {}).get("seed")
+    seeds = [int(s) for s in (seed, noted, own) if s is not None][:1] or [c["seed"] for c in _KNOWN.values()]
     height, width = (int(n) for n in golden[f"{case}/in_full_x__shape"][2:])
     for s in seeds:
         rng = np.random.RandomState(s)
@@ -104,7 +104,7 @@ def _same_sample(sample: NDArray[Any], full: NDArray[Any]) -> bool:
 def salt_of(golden: Golden, case: str) -> str:
     """The salt of the case's weights, as the file has it, else the known case's."""
     noted = golden.get(f"{case}/in_salt")
-    return str(noted) if noted is not None else str(synthetic_body.CASES.get(case, {}).get("salt", ""))
+    return str(noted) if noted is not None else str(_KNOWN.get(case, {}).get("salt", ""))
 
 
 def compare(golden: Golden, case: str, ours: Mapping[str, Tensor]) -> tuple[list[Difference], list[str]]:
@@ -139,7 +139,9 @@ def run(golden: Golden, salt: str | None, seed: int | None, say: Callable[[str],
     Raises GoldenError for a file without cases or with unknown inputs.
     """
     if not (names := cases(golden)):
-        raise GoldenError("expected a file with cases of the network (CASE/in_bbox_height), got none. Try golden_a.npz.")
+        raise GoldenError(
+            "expected a file with cases of the network (CASE/in_bbox_height), got none. Try golden_a.npz."
+        )
     worst, net, built = 0.0, None, None
     for case in names:
         given = inputs(golden, case, seed)

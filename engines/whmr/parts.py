@@ -68,7 +68,7 @@ class BodyPart(nn.Module):
 
     def __init__(self, net: WHMR) -> None:
         super().__init__()
-        self.encoder, self.deconv = net.feature_extractor["backbone"], net.deconv_layers
+        self.encoder, self.deconv = net.vit, net.deconv_layers
         self.convolutions, self.block, self.layers = net.conv, net.transformer_decoder, net.est_Tz
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -83,11 +83,13 @@ class RegressPart(nn.Module):
     mesh: whether `vertices` are wanted; without, only the joints are posed and the output is left out.
     """
 
+    grid: Tensor
+
     def __init__(self, net: WHMR, mesh: bool = True) -> None:
         super().__init__()
         self.mesh = mesh
-        self.extractors, self.orient = net.maf_extractor, net.global_orient
-        self.regressors = net.regressor
+        self.extractors, self.regressors = net.extractors, net.regressors
+        self.rounds, self.orient = nn.ModuleList([*self.extractors, *self.regressors]), net.global_orient
         self.register_buffer("grid", net.points_grid, persistent=False)
         with torch.no_grad():
             self._keep("marker", net.smpl.rig(net.marker_ids))
@@ -96,7 +98,7 @@ class RegressPart(nn.Module):
     def forward(self, f1: Tensor, f2: Tensor, f3: Tensor, boxes: Tensor, R_camera_level: Tensor) -> tuple[Tensor, ...]:
         """See the module's table."""
         rounds = run_rounds(
-            self.extractors, self.regressors, self._buffers["grid"], Features(f1, f2, f3), boxes, self._rig("marker")
+            self.extractors, self.regressors, self.grid, Features(f1, f2, f3), boxes, self._rig("marker")
         )
         last = rounds[-1]
         seen = torch.cat([last.feature, geometry.box_info(boxes)], 1)

@@ -63,7 +63,7 @@ def crops(frame: Tensor, boxes: Tensor) -> Tensor:
 
 
 def picture(frame: Tensor, short_side: int = SHORT_SIDE) -> Tensor:
-    """The normalised frame (1, 3, h, w), its short side resized to `short_side` px, bilinear with smoothing (as PIL's)."""
+    """The normalised frame (1, 3, h, w), short side resized to `short_side` px, bilinear and smoothed as PIL does."""
     height, width = frame.shape[:2]
     short, long = sorted((height, width))
     other = int(short_side * long / short)

@@ -42,6 +42,12 @@ class Regressor(nn.Module):
     Dmap0 (1723, 6890) and Dmap1 (431, 1723) reduce the mesh; only training reads them.
     """
 
+    init_pose: Tensor
+    init_shape: Tensor
+    init_cam: Tensor
+    Dmap0: Tensor
+    Dmap1: Tensor
+
     def __init__(self, feature: int, smpl: Smpl) -> None:
         super().__init__()
         self.fc1 = nn.Linear(feature + BOX + POSE + SHAPE + CAM, 1024)

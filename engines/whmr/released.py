@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from engines.whmr import geometry
 from engines.whmr.camera_net import CameraLogits, angles
-from engines.whmr.network import Prediction, WHMR
+from engines.whmr.network import WHMR, Prediction
 from engines.whmr.smpl import posed
 from engines.whmr.supervision import describe
 
@@ -34,7 +34,11 @@ def released_tensors(net: WHMR, crops: Tensor, pictures: Tensor, boxes: Tensor) 
         for hook in hooks:
             hook.remove()
     backbone = torch.cat([seen.pop(name) for name in list(seen) if name.startswith("cam_backbone")])
-    seen |= {"cam_backbone": backbone, "cam_feat": backbone.mean((2, 3)), "tz_pool": seen["tz_block"].mean(1)[..., None]}
+    seen |= {
+        "cam_backbone": backbone,
+        "cam_feat": backbone.mean((2, 3)),
+        "tz_pool": seen["tz_block"].mean(1)[..., None],
+    }
     for name, x, angle in zip(("vfov", "pitch", "roll"), logits, camera, strict=True):
         seen |= {f"cam_logits_{name}": x, f"cam_{name}": angle}
     for name, x in zip(("u", "v", "uv_index", "ann_index"), net.dp_head(seen["deconv2"]), strict=True):
@@ -45,7 +49,7 @@ def released_tensors(net: WHMR, crops: Tensor, pictures: Tensor, boxes: Tensor) 
 
 
 def _hooked(net: WHMR) -> list[tuple[str, nn.Module]]:
-    vit = net.feature_extractor["backbone"]
+    vit = net.vit
     modules = [("patch_conv", vit.patch_embed["proj"]), ("vit_feat", vit), ("cam_backbone", net.cam_model.backbone)]
     modules += [(f"vit_block{i}", block) for i, block in enumerate(vit.blocks)]
     modules += [(f"deconv{i}", net.deconv_layers[3 * i + 2]) for i in range(3)]
@@ -64,8 +68,8 @@ def _keep(seen: dict[str, Tensor], name: str) -> Callable[..., None]:
 
 
 def _initial(net: WHMR, batch: int) -> dict[str, Tensor]:
-    state = net.regressor[0].initial(batch)
-    Rs = state.pose.unflatten(1, (24, 3, 3))
+    state = net.regressors[0].initial(batch)
+    Rs = state.pose.reshape(-1, 24, 3, 3)
     vertices, skeleton = posed(net.smpl.rig(), state.shape, Rs)
     joints = net.smpl.joints49(vertices, skeleton)
     return {
@@ -81,7 +85,7 @@ def _initial(net: WHMR, batch: int) -> dict[str, Tensor]:
 def _rounds(net: WHMR, prediction: Prediction, boxes: Tensor) -> dict[str, Tensor]:
     named: dict[str, Tensor] = {}
     info = geometry.box_info(boxes)
-    for i, (regressor, r) in enumerate(zip(net.regressor, prediction.rounds, strict=True)):
+    for i, (regressor, r) in enumerate(zip(net.regressors, prediction.rounds, strict=True)):
         d = describe(regressor, r, prediction.Tz, boxes, 2)
         pose = geometry.axis_angle_from_rotation(r.Rs).flatten(1)
         named |= {f"maf{i}_points": r.points, f"maf{i}_raw": r.sampled, f"maf{i}_feat": r.feature}

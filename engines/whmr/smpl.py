@@ -60,7 +60,7 @@ class VertexJoints(nn.Module):
 
 
 class Smpl(nn.Module):
-    """The body model's tensors under their names in the checkpoint. `betas`, `global_orient`, `body_pose` are unused."""
+    """The body model's tensors under the checkpoint's names. `betas`, `global_orient`, `body_pose` are unused."""
 
     v_template: Tensor
     shapedirs: Tensor

@@ -10,8 +10,8 @@ focal, t_camera    (B), (B, 3)       px, m
 =================  ================  ===================================================================
 
 Stage 1 keeps the body and the depth apart: the crop teaches all of a round, the frame the Tz head alone. Later the crop
-teaches the weak camera (not the joints), the frame teaches the joints and the Tz head (never the weak camera): the focal
-length is what makes both agree.
+teaches the weak camera (not the joints), the frame the joints and the Tz head (never the weak camera): the focal length
+is what makes both agree.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from engines.whmr.smpl import posed
 
 
 class RoundOutputs(NamedTuple):
-    """One round's quantities; the module's docstring is the table of shapes. Rs (B, 24, 3, 3), shape (B, 10), cam (B, 3)."""
+    """One round's quantities: Rs (B, 24, 3, 3), shape (B, 10), cam (B, 3), and those of the module's table."""
 
     Rs: Tensor
     shape: Tensor
@@ -45,7 +45,7 @@ class RoundOutputs(NamedTuple):
 
 
 class TrainingOutputs(NamedTuple):
-    """All that losses may look at: the rounds, Tz (B), iuv maps, M_level_root (B, 3, 3) raw, hybrid vertices or None."""
+    """All that losses may look at: rounds, Tz (B), iuv maps, M_level_root (B, 3, 3) raw, hybrid vertices or None."""
 
     rounds: tuple[RoundOutputs, ...]
     Tz: Tensor
@@ -68,7 +68,7 @@ def forward(net: WHMR, crops: Tensor, boxes: Tensor, R_camera_level: Tensor, sta
     seen = torch.cat([last.feature, geometry.box_info(boxes)], 1)
     root = net.global_orient(seen, R_camera_level, last.Rs[:, 0])
     described = tuple(
-        describe(regressor, r, Tz, boxes, stage) for regressor, r in zip(net.regressor, rounds, strict=True)
+        describe(regressor, r, Tz, boxes, stage) for regressor, r in zip(net.regressors, rounds, strict=True)
     )
     return TrainingOutputs(described, Tz, net.dp_head(features.f3), root, net.free_vertices(features, rounds))
 
@@ -87,6 +87,4 @@ def describe(regressor: Regressor, r: Round, Tz: Tensor, boxes: Tensor, stage: i
     pixels = geometry.project(joints.detach() if stage == 1 else joints, t, focal, half)
     frame_points = pixels / half[:, None] - 1
     coarse = regressor.Dmap1 @ middle
-    return RoundOutputs(
-        r.Rs, r.state.shape, cam, vertices, middle, coarse, joints, crop_points, frame_points, focal, t
-    )
+    return RoundOutputs(r.Rs, r.state.shape, cam, vertices, middle, coarse, joints, crop_points, frame_points, focal, t)

@@ -1,4 +1,4 @@
-"""The network with a made-up body and deterministic weights: for parity checks, and to try the plumbing without weights.
+"""The network with a made-up body and deterministic weights: for parity, and to try the plumbing without weights.
 
 Poses mean nothing. Sizes, names and times are those of the released network.
 """

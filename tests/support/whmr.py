@@ -21,7 +21,6 @@ SHARED = Path(os.environ.get("WHMR_SHARED", Path(__file__).parents[3] / "shared"
 @cache
 def network() -> WHMR:
     """The whole network, salt ''."""
-    torch.set_num_threads(2)
     return synthetic.build().requires_grad_(True)
 
 

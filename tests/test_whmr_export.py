@@ -1,0 +1,102 @@
+"""The three engines as ONNX files: equal to torch for any number of people."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+
+from engines.onnx_engine import OnnxEngine
+from engines.whmr import export, geometry, parts
+from tests.support.whmr import shallow
+
+LIMIT = 1e-4
+#: The camera net's picture here; the real one is larger, which its graph does not know.
+SMALL_WH = (128, 96)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("whmr_onnx")
+
+
+@cache
+def exported(folder: Path, name: str) -> Path:
+    return export.export(shallow(), folder, [name])[0]
+
+
+@pytest.mark.parametrize("name", parts.PARTS)
+def test_onnx_runtime_gives_torchs_numbers_for_any_batch(folder, name):
+    path, module = exported(folder, name), parts.part(shallow(), name)
+    engine = OnnxEngine(path, threads=2)
+    for batch in (1, 2, 3, 5):
+        feed = parts.example(name, batch, batch, SMALL_WH)
+        with torch.no_grad():
+            ours = dict(zip(parts.PARTS[name].outputs, module(*feed.values()), strict=True))
+        theirs = engine({key: value.numpy() for key, value in feed.items()})
+        for key, value in ours.items():
+            error = (torch.from_numpy(theirs[key]) - value).abs().max() / value.abs().max()
+            assert theirs[key].shape == tuple(value.shape)
+            assert float(error) < LIMIT, (key, batch)
+    engine.close()
+
+
+def test_files_say_their_shapes_and_take_no_new_operators(folder):
+    for name, spec in parts.PARTS.items():
+        model = onnx.load(exported(folder, name))
+        assert [o.version for o in model.opset_import if o.domain == ""] == [export.OPSET]
+        assert {n.domain for n in model.graph.node} <= {"", "ai.onnx"}
+        assert not {n.op_type for n in model.graph.node} & {"If", "Loop", "Scan", "NonZero", "Einsum"}
+        assert [i.name for i in model.graph.input] == list(spec.inputs)
+        assert [o.name for o in model.graph.output] == list(spec.outputs)
+        for tensor in (*model.graph.input, *model.graph.output):
+            first, *rest = tensor.type.tensor_type.shape.dim
+            assert first.dim_param == "batch"
+            assert name == "camera" or all(d.dim_value > 0 for d in rest)
+
+
+@torch.no_grad()
+def test_the_engines_together_are_the_network():
+    net = shallow()
+    crops = parts.example("body", 2)["crops"]
+    given = parts.example("regress", 2)
+    boxes, R = given["boxes"], given["R_camera_level"]
+    f1, f2, f3, Tz = parts.part(net, "body")(crops)
+    Rs, betas, cam, R_level_root, joints, vertices = parts.part(net, "regress")(f1, f2, f3, boxes, R)
+    whole = net(crops, boxes, R)
+    for ours, theirs in (
+        (Tz, whole.Tz),
+        (Rs, whole.Rs),
+        (betas, whole.betas),
+        (cam, whole.cam),
+        (R_level_root, whole.R_level_root),
+        (joints, whole.joints),
+        (vertices, whole.vertices),
+        (geometry.focal_px(cam[:, 0], boxes[:, 2], Tz), whole.focal),
+        (geometry.camera_translation(cam, boxes, Tz), whole.t_camera),
+    ):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    without = parts.RegressPart(net, mesh=False).eval()(f1, f2, f3, boxes, R)
+    assert len(without) == 5
+    torch.testing.assert_close(without[4], joints, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_the_camera_engine_is_the_camera_net():
+    picture = parts.example("camera", 1, size_wh=SMALL_WH)["picture"]
+    angles, logits = parts.part(shallow(), "camera")(picture)
+    torch.testing.assert_close(angles[:, 0], shallow().camera(picture).vfov)
+    torch.testing.assert_close(logits[:, 2], shallow().cam_model(picture).roll)
+
+
+def test_unknown_engines_are_refused():
+    with pytest.raises(ValueError, match="engine: expected camera, body, regress, got face"):
+        parts.part(shallow(), "face")
+
+
+def test_command_says_what_is_missing(tmp_path, caplog):
+    assert export.main([str(tmp_path), "--weights", str(tmp_path / "no.pt")]) == 1
+    assert "there is no such file; expected w-hmr-p-vitpose_checkpoint.pt" in caplog.text
