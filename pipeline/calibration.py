@@ -53,7 +53,7 @@ REPEAT_S = 2.0
 LOOK_S = 0.12, 0.4, 0.8
 TRY_EXACT = 8  # samples after which it is clear that landmarks are not exact
 PLANTED_M_S = 0.04  # speed across the view under which a sole rests
-MOVED_SAMPLES, MOVED_RAD = 6, np.radians(12.0)
+MOVED_SAMPLES, MOVED_SPAN_S, MOVED_RAD, AGREE_RAD = 6, 2.0, np.radians(15.0), np.radians(12.0)
 #: How much a jolt may have changed the focal length (a zoom is rare); relative.
 MOVED_FOCAL = 0.10
 
@@ -273,11 +273,15 @@ class Calibrator:
         known = self._start.status in (CalibrationStatus.CALIBRATED, CalibrationStatus.SUPPLIED)
         if self._gravity_given or len(recent) < MOVED_SAMPLES or not (known or len(older) >= MOVED_SAMPLES):
             return None
+        times = [s.t_s for s in self._samples if s.axis_m is not None]
+        # Somebody may lean for a moment, the vertical does not
+        if times[-1] - times[-MOVED_SAMPLES] < MOVED_SPAN_S:
+            return None
         # Older bodies err as the new ones do, so they tell better than the estimate whether something changed
         before = normalize(np.median(older, axis=0)) if len(older) >= MOVED_SAMPLES else self._start.up_camera
         middle = normalize(np.median(recent, axis=0))
         off = angle(middle, before)
-        agree = max(angle(axis, middle) for axis in recent) < MOVED_RAD
+        agree = max(angle(axis, middle) for axis in recent) < AGREE_RAD
         if not agree or off < max(MOVED_RAD, 2.0 * self._start.gravity_spread_rad if known else 0.0):
             return None
         log.warning("Camera %s seems to have moved: bodies stand %.0f degrees off its vertical; calibrating again.",
