@@ -7,16 +7,15 @@ root is as well, and the legs reach for them (`pipeline.leg_ik`). dt comes from 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from pipeline.body import BodyModel, ShapedBody
 from pipeline.contact import POINTS, Feet, Seen
 from pipeline.frames import Array
+from pipeline.grouped import joined, one_of, stack
 from pipeline.leg_ik import reach, short_of
 from pipeline.root_filter import RootFilter, RootNoise
 from pipeline.rotation_filter import TurnGains, Turning
@@ -26,6 +25,8 @@ from pipeline.types import JOINT_PARENTS, BodyPose, CameraCalibration, WorldPose
 MAX_GAP_S = 0.3
 #: A calibration that moves a person by less from one frame to the next only settles; they come along that slowly.
 SETTLES_M, SETTLE_S = 0.10, 10.0
+#: The same for a body whose shape is fitted anew.
+REGROWN_M = 0.5
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class PoseSmoother:
         self._off = level(name_of_level) is None
         self._params = level(name_of_level) or _LOW
         self._tracks: dict[int, _Track] = {}
-        self._group: tuple[list[Array], ShapedBody] | None = None
+        self._group: tuple[list[bytes], ShapedBody] | None = None
         self._calibration: CameraCalibration | None = None
 
     def __call__(
@@ -137,14 +138,14 @@ class PoseSmoother:
     ) -> list[Poses]:
         dts = [t_s - track.t_s for track in tracks]
         shaped = self._shaped(people)
-        confidence = _stack([p.camera.confidence for p in people])
-        turning: Turning = _joined([track.turning for track in tracks])
+        confidence = stack([p.camera.confidence for p in people])
+        turning: Turning = joined([track.turning for track in tracks])
         turning, Rs = turning.filtered(_turns(shaped, people), confidence, np.array(dts), self._params.turns)
         Rs_world_camera = _Rs_world_camera(people)
         Rs = Rs_world_camera[:, None] @ Rs
         joints = _offsets(shaped, Rs)
         for i, (track, poses) in enumerate(zip(tracks, people, strict=True)):
-            track.turning = _one(turning, i, len(tracks))
+            track.turning = one_of(turning, i, len(tracks))
             self._stand(track, poses, Rs[i], joints[i], calibration, dts[i])
         smoothed = self._records(tracks, people, Rs_world_camera, Rs, joints, calibration)
         for track, poses in zip(tracks, smoothed, strict=True):
@@ -159,6 +160,8 @@ class PoseSmoother:
         from_camera = calibration.R_world_camera @ poses.camera.t_camera_root
         away = float(np.sqrt(from_camera @ from_camera))
         track.aside_m = track.aside_m * np.exp(-dt_s / SETTLE_S)
+        if poses.camera.betas.tobytes() != track.poses.camera.betas.tobytes():
+            track.aside_m = track.aside_m + _regrown(track, poses, dt_s)
         aside = track.aside_m + feet.lift_m * _UP
         world = poses.world.joints_world_m[POINTS] - aside
         camera, offsets = poses.camera.joints_camera_m[POINTS].tolist(), joints[POINTS]
@@ -227,10 +230,9 @@ class PoseSmoother:
 
     def _shaped(self, people: Sequence[Poses]) -> ShapedBody:
         """The people's bodies as one batch, made again only when a shape is another one."""
-        betas = [p.camera.betas for p in people]
-        same = self._group is not None and len(self._group[0]) == len(betas)
-        if self._group is None or not (same and all(a is b for a, b in zip(self._group[0], betas, strict=True))):
-            self._group = betas, self._model.shaped(_stack(betas))
+        key = [p.camera.betas.tobytes() for p in people]
+        if self._group is None or self._group[0] != key:
+            self._group = key, self._model.shaped(stack([p.camera.betas for p in people]))
         return self._group[1]
 
     def _records(
@@ -242,7 +244,7 @@ class PoseSmoother:
         in_camera = np.swapaxes(Rs_world_camera, -1, -2) @ Rs[:, 0]
         positions = joints[:, 0]
         roots = (positions - calibration.t_world_camera) @ calibration.R_world_camera
-        roots = roots + _stack([track.moved_m for track in tracks])
+        roots = roots + stack([track.moved_m for track in tracks])
         joints_camera = (joints - positions[:, None]) @ Rs_world_camera + roots[:, None]
         return [
             Poses(
@@ -254,21 +256,16 @@ class PoseSmoother:
         ]  # fmt: skip
 
 
-def _stack(arrays: list[Array]) -> Array:
-    """`np.stack`, which for one array takes longer than it should."""
-    return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
-
-
 def _turns(shaped: ShapedBody, people: Sequence[Poses]) -> Array:
     """Every joint's turn in the camera (P, 24, 3, 3)."""
-    roots = _stack([p.camera.R_camera_root for p in people])
-    return shaped.posed(roots, np.zeros(3), _stack([p.camera.Rs_parent_joint for p in people])).Rs_frame_joint
+    roots = stack([p.camera.R_camera_root for p in people])
+    return shaped.posed(roots, np.zeros(3), stack([p.camera.Rs_parent_joint for p in people])).Rs_frame_joint
 
 
 def _Rs_world_camera(people: Sequence[Poses]) -> Array:
     """What turns each body from the camera into the world (P, 3, 3): the calibration and the root's correction."""
-    in_world = _stack([p.world.R_world_root for p in people])
-    return in_world @ np.swapaxes(_stack([p.camera.R_camera_root for p in people]), -1, -2)
+    in_world = stack([p.world.R_world_root for p in people])
+    return in_world @ np.swapaxes(stack([p.camera.R_camera_root for p in people]), -1, -2)
 
 
 def _offsets(shaped: ShapedBody, Rs: Array) -> Array:
@@ -276,25 +273,14 @@ def _offsets(shaped: ShapedBody, Rs: Array) -> Array:
     return _WAY @ (Rs[:, _PARENTS] @ shaped.offsets[..., None])[..., 0]
 
 
+def _regrown(track: _Track, poses: Poses, dt_s: float) -> Array:
+    """How far (3,) along the floor a body of another size seems to stand from where it was going."""
+    expected = track.root.position + dt_s * track.root.velocity + track.aside_m
+    jump = (poses.world.t_world_root - expected) * np.array([1.0, 0.0, 1.0])
+    return jump if np.abs(jump).max() < REGROWN_M else np.zeros(3)
+
+
 def _moved_m(poses: Poses, calibration: CameraCalibration) -> Array:
     """How far (3,) the orientation corrector moved the body from where the picture shows it, in camera axes."""
     there = (poses.world.t_world_root - calibration.t_world_camera) @ calibration.R_world_camera
     return poses.camera.t_camera_root - there
-
-
-def _joined(parts: list[Any]) -> Any:
-    """Records of arrays (1, ...) as one of arrays (P, ...)."""
-    if len(parts) == 1:
-        return parts[0]
-    first = parts[0]
-    values = {f.name: getattr(first, f.name) for f in dataclasses.fields(first)}
-    return type(first)(**{k: np.concatenate([getattr(p, k) for p in parts]) if isinstance(v, np.ndarray) else v
-                          for k, v in values.items()})  # fmt: skip
-
-
-def _one(whole: Any, i: int, n: int) -> Any:
-    """Person `i` of a record of arrays (n, ...), as arrays (1, ...)."""
-    if n == 1:
-        return whole
-    values = {f.name: getattr(whole, f.name) for f in dataclasses.fields(whole)}
-    return type(whole)(**{k: v[i : i + 1] if isinstance(v, np.ndarray) else v for k, v in values.items()})
