@@ -9,6 +9,7 @@ from pipeline.body import BodyModel
 from pipeline.frames import exp_so3, normalize, shortest_rotation
 from pipeline.types import JOINT, JOINT_NAMES, JOINT_PARENTS
 from training.anny_rig import LANDMARK_JOINTS
+from training.landmark_depth import TRUST, features, fit_depth_map
 from training.landmark_fit import GROUPS, MIRROR, OTHER, Looks, depth_law, fit_points, perspective_law
 from training.landmark_focal import rigid_focal
 from training.random_poses import KINDS, CmuPoses, mirrored, procedural
@@ -75,6 +76,18 @@ def test_laws_of_depth_and_perspective_are_found_again(looks):
     assert abs(depth - DEPTH) < 0.03
     assert abs(gain - 1 / DEPTH) < 0.1
     assert sigma < 0.02
+
+
+def test_the_depth_map_undoes_what_it_is_trusted_with(looks):
+    known = Looks(looks.data, offsets()).usable()
+    seen, held_out = known.where(np.arange(len(known)) % 4 > 0), known.where(np.arange(len(known)) % 4 == 0)
+    depth_map = fit_depth_map(seen)
+    true, found = held_out.true_ray[..., 2], held_out["points_m"][..., 2]
+    off, off_found = (np.sqrt(((v - true) ** 2).mean()) for v in (features(held_out["points_m"]) @ depth_map.T, found))
+    assert off < (1.0 - 0.8 * TRUST) * off_found
+    np.testing.assert_allclose(depth_map[23:25].sum(0), 0.0, atol=1e-9)
+    mirrored_map = depth_map[:, :99].reshape(33, 33, 3)
+    np.testing.assert_allclose(mirrored_map, mirrored_map[OTHER][:, OTHER] * MIRROR, atol=1e-6)
 
 
 def test_sides_exchanged_are_noticed(looks):
