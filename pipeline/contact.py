@@ -56,8 +56,8 @@ class _Point:
     """One ankle or ball; metres, seconds, in the world but for `ray` (x/z, y/z) and `flow` (m/s at its distance)."""
 
     ray: tuple[float, float]
-    flow: tuple[float, float] = (9.0, 9.0)
-    speed: float = 9.0
+    flow: tuple[float, float] | None = None
+    speed: float = math.inf
     slow_s: float = 0.0
     touching: bool = False
     #: Has only now begun to touch: its anchor is still to be set.
@@ -65,6 +65,8 @@ class _Point:
     #: Touched in the last pose that was shown.
     shown: bool = False
     anchor: list[float] = field(default_factory=_zero)
+    #: Where it was shown last.
+    goal: list[float] = field(default_factory=_zero)
     #: What is added to what was measured, the part of it that fades, and how fast that moves.
     extra: list[float] = field(default_factory=_zero)
     easing: list[float] = field(default_factory=_zero)
@@ -77,8 +79,8 @@ class _Point:
         u, v = (ray[0] - self.ray[0]) * away / dt, (ray[1] - self.ray[1]) * away / dt
         slower = u * u + v * v < self.speed * self.speed
         gain = 1.0 - math.exp(-dt / (STOP_S if slower else SPEED_S))
-        self.ray = ray
-        self.flow = self.flow[0] + gain * (u - self.flow[0]), self.flow[1] + gain * (v - self.flow[1])
+        flow = self.flow or (u, v)
+        self.ray, self.flow = ray, (flow[0] + gain * (u - flow[0]), flow[1] + gain * (v - flow[1]))
         self.speed = math.hypot(*self.flow)
 
     def stays(self, at: Vector, view: Vector, dt: float, floor_known: bool) -> bool:
@@ -176,6 +178,7 @@ class Feet:
             self.lift_m += down
             for p in self._points:
                 p.anchor[1] -= down
+                p.goal[1] -= down
 
     def root(self, offsets: Sequence[Vector]) -> tuple[Array | None, int]:
         """Where feet that touched already say the pelvis is (3,), and how many; `offsets` (4, 3) from the pelvis."""
@@ -199,10 +202,13 @@ class Feet:
         for i, p in enumerate(self._points):
             same = self._points[_SAME_FOOT[i]]
             jumped = p.touching != p.shown or (same.touching != same.shown and not p.touching)
+            if jumped and not p.touching and same.touching:
+                # From one anchor to the other: it stays where it was shown
+                p.extra = [p.goal[k] - points[i][k] for k in range(3)]
             p.ease(asked[i], jumped, dt)
-        for p in self._points:
-            p.shown = p.touching
-        return [[at[k] + p.extra[k] for k in range(3)] for p, at in zip(self._points, points, strict=True)]
+        for p, at in zip(self._points, points, strict=True):
+            p.shown, p.goal = p.touching, [at[k] + p.extra[k] for k in range(3)]
+        return [p.goal for p in self._points]
 
     def held(self, points: Sequence[Vector]) -> list[list[float]]:
         """Where the points go with nothing new seen."""
@@ -238,6 +244,6 @@ class Feet:
     def move(self, R: Array, t: Array) -> None:
         """Into another world: `p_new = R @ p_old + t`."""
         for p in self._points:
-            p.anchor = (R @ p.anchor + t).tolist()
+            p.anchor, p.goal = (R @ p.anchor + t).tolist(), (R @ p.goal + t).tolist()
             p.extra, p.easing, p.easing_m_s = ((R @ v).tolist() for v in (p.extra, p.easing, p.easing_m_s))
         self._sag = (R @ self._sag).tolist()

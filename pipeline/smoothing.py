@@ -24,7 +24,7 @@ from pipeline.types import JOINT_PARENTS, BodyPose, CameraCalibration, WorldPose
 #: A person that was not seen for longer is gone; one that comes back later starts afresh.
 MAX_GAP_S = 0.3
 #: A calibration that moves a person by less from one frame to the next only settles; they come along that slowly.
-SETTLES_M, SETTLE_S = 0.10, 10.0
+SETTLES_M, SETTLE_S = 0.10, 6.0
 #: The same for a body whose shape is fitted anew.
 REGROWN_M = 0.5
 
