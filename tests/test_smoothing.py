@@ -317,4 +317,4 @@ def test_a_calibration_that_settles_moves_nobody_who_stands():
     _, body = out[-1]
     # In the picture they are where they were seen
     assert np.abs(body.t_camera_root[:2] / body.t_camera_root[2] - place[:2] / place[2]).max() < 0.002
-    assert abs(body.t_camera_root[2] - place[2]) < 0.05
+    assert abs(body.t_camera_root[2] - place[2]) < 0.1
