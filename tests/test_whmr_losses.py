@@ -130,6 +130,39 @@ def test_what_a_loss_teaches(loss, stage):
     assert reached == expected[stage - 1]
 
 
-def test_a_stage_below_one_is_refused():
-    with pytest.raises(ValueError, match="stage: expected 1, 2 or 3"):
-        supervision.forward(shallow(), torch.zeros(1), torch.zeros(1), torch.zeros(1), 0)
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_what_a_stage_trains(stage):
+    net = shallow()
+    try:
+        trained = {id(p) for p in supervision.prepare(net, stage)}
+        orient = {id(p) for p in net.global_orient.parameters()}
+        asleep = {id(p) for module in (net.cam_model, net.smpl) for p in module.parameters()}
+        everything = {id(p) for p in net.parameters()}
+        assert trained == (orient if stage == 3 else everything - asleep)
+        assert net.global_orient.training
+        assert not net.cam_model.training
+        assert net.deconv_layers.training == net.vit.training == (stage < 3)
+    finally:
+        net.requires_grad_(True).eval()
+
+
+def test_the_last_stage_teaches_the_upright_root_on_rotations():
+    net = shallow()
+    try:
+        trained = supervision.prepare(net, 3)
+        regress = parts.example("regress", 1, 3)
+        given = parts.example("body", 1, 3)["crops"], regress["boxes"], regress["R_camera_level"]
+        outputs = supervision.forward(net, *given, 3)
+        root = outputs.rounds[2].Rs[:, 0]
+        torch.testing.assert_close(root @ root.mT, torch.eye(3)[None], atol=1e-5, rtol=0)
+        losses.pose(outputs.M_level_root, regress["R_camera_level"], torch.ones(1)).backward()
+        assert all(p.grad is not None and bool(p.grad.abs().max() > 0) for p in trained)
+        assert all(p.grad is None for p in net.parameters() if not p.requires_grad)
+    finally:
+        net.requires_grad_(True).eval().zero_grad()
+
+
+def test_another_stage_is_refused():
+    for stage in (0, 4):
+        with pytest.raises(ValueError, match="stage: expected 1, 2 or 3"):
+            supervision.forward(shallow(), torch.zeros(1), torch.zeros(1), torch.zeros(1), stage)

@@ -109,7 +109,8 @@ def parity_mesh(net: WHMR, betas: Tensor, Rs: Tensor) -> tuple[Tensor, Tensor]:
 
 def test_nothing_is_tied_to_a_device():
     # on the meta device any tensor made elsewhere on the way raises
-    net = WHMR(network().marker_ids, Config(depth=1, hybrid=HybridConfig())).to("meta")
+    with torch.device("meta"):
+        net = WHMR(network().marker_ids, Config(depth=1, hybrid=HybridConfig())).to("meta")
     crops, boxes, R = (x.to("meta") for x in people(3))
     p = net.eval()(crops, boxes, R)
     assert {x.device.type for x in (p.vertices, p.level_vertices, p.R_level_root, p.focal, p.hybrid)} == {"meta"}

@@ -68,7 +68,7 @@ class Labels(NamedTuple):
 
 
 def pose(Rs: Tensor, truth: Tensor, has: Tensor) -> Tensor:
-    """MSE over all entries of raw matrices (B, 24, 3, 3), over the samples that have it."""
+    """MSE over all entries of raw matrices (B, ..., 3, 3), over the samples that have it; also for the upright root."""
     return _mean_over(has, (Rs - truth).square())
 
 

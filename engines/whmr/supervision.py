@@ -11,7 +11,9 @@ focal, t_camera    (B), (B, 3)       px, m
 
 Stage 1 keeps the body and the depth apart: the crop teaches all of a round, the frame the Tz head alone. Later the crop
 teaches the weak camera (not the joints), the frame the joints and the Tz head (never the weak camera): the focal length
-is what makes both agree.
+is what makes both agree. Stage 3 teaches OrientCorrect alone, on the rotations that it will meet.
+
+The released code has stages 1 and 2; what stage 3 is follows from the paper's three and from what is left to teach.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import Parameter
 
 from engines.whmr import geometry
 from engines.whmr.iuv import Iuv
@@ -54,16 +57,36 @@ class TrainingOutputs(NamedTuple):
     hybrid: Tensor | None
 
 
-def forward(net: WHMR, crops: Tensor, boxes: Tensor, R_camera_level: Tensor, stage: int) -> TrainingOutputs:
-    """The forward pass of training: raw matrices, and the gradients of `stage` 1 or 2 (later stages are as 2).
+def prepare(net: WHMR, stage: int) -> list[Parameter]:
+    """Puts what `stage` trains into training mode and the rest to sleep; returns the parameters to optimise.
 
-    Raises ValueError for a stage below 1.
+    The camera network is never trained here, nor are its batch norms let drift. Raises ValueError as `forward` does.
     """
-    if stage < 1:
+    _checked(stage)
+    net.requires_grad_(False).eval()
+    trained: list[nn.Module] = [net.global_orient]
+    if stage < 3:
+        trained = [child for child in net.children() if child is not net.cam_model]
+    for module in trained:
+        module.requires_grad_(True).train()
+    net.smpl.requires_grad_(False)
+    return [p for p in net.parameters() if p.requires_grad]
+
+
+def _checked(stage: int) -> None:
+    if stage not in (1, 2, 3):
         raise ValueError(f"stage: expected 1, 2 or 3, got {stage}.")
+
+
+def forward(net: WHMR, crops: Tensor, boxes: Tensor, R_camera_level: Tensor, stage: int) -> TrainingOutputs:
+    """The forward pass of training with the gradients of `stage`; matrices stay raw in stages 1 and 2.
+
+    Raises ValueError for another stage than 1, 2 or 3.
+    """
+    _checked(stage)
     features = net.encode(crops)
     Tz = net.depth(features.f3.detach() if stage == 1 else features.f3)
-    rounds = net.rounds(features, boxes, net.smpl.rig(net.marker_ids), raw=True)
+    rounds = net.rounds(features, boxes, net.smpl.rig(net.marker_ids), raw=stage < 3)
     last = rounds[-1]
     seen = torch.cat([last.feature, geometry.box_info(boxes)], 1)
     root = net.global_orient(seen, R_camera_level, last.Rs[:, 0])
