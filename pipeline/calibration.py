@@ -40,7 +40,7 @@ FOCAL_PRIOR, FOCAL_PRIOR_SIGMA = 0.85, 0.35
 GRAVITY_PRIOR, GRAVITY_PRIOR_SIGMA_RAD = up_from_pitch_roll(np.radians(10.0), 0.0), np.radians(20.0)
 ROLL_PRIOR_SIGMA_RAD = np.radians(15.0)
 #: Landmark networks err alike in every frame of a clip: what no number of samples takes away.
-FOCAL_FLOOR, GRAVITY_FLOOR_RAD = 0.06, np.radians(1.5)
+FOCAL_FLOOR, GRAVITY_FLOOR_RAD = 0.12, np.radians(2.5)
 #: A lens this wide (focal length over the long side, 90 degrees) bends straight lines visibly.
 WIDE = 0.5
 
@@ -182,8 +182,9 @@ class Calibrator:
         else:
             self.gates["accepted"] += 1
             self._keep(self._with_planted(sample, person))
-            moved = self._moved()
-            self._target = self._estimate()
+            axes = upright_axes(self._samples, self._bundle.log_focal)
+            moved = self._moved(axes)
+            self._target = self._estimate(axes if moved is None else axes[-MOVED_SAMPLES:])
             if moved is not None:
                 self._current = moved
 
@@ -211,10 +212,9 @@ class Calibrator:
         speed = moved / self._K[0, 0] * sample.distance_m / (sample.t_s - t_s)
         return dataclasses.replace(sample, planted=speed < PLANTED_M_S)
 
-    def _estimate(self) -> CameraCalibration:
+    def _estimate(self, axes: Array) -> CameraCalibration:
         samples = self._samples
-        axis = mean_axis(upright_axes(samples, self._bundle.log_focal))
-        found = self._bundle.solve(samples, axis, 2 if len(samples) < MIN_SAMPLES else 1)
+        found = self._bundle.solve(samples, mean_axis(axes), 2 if len(samples) < MIN_SAMPLES else 1)
         log_focal, focal_spread = found.log_focal, float(np.hypot(found.log_focal_sigma, FOCAL_FLOOR))
         up, up_spread = found.up, float(np.hypot(found.up_sigma_rad, GRAVITY_FLOOR_RAD))
         exact = self._exact()
@@ -266,9 +266,8 @@ class Calibrator:
             self._current.camera_id, share,
         )  # fmt: skip
 
-    def _moved(self) -> CameraCalibration | None:
+    def _moved(self, standing: Array) -> CameraCalibration | None:
         """The calibration with status `moved` when the newest bodies all stand along another vertical."""
-        standing = upright_axes(self._samples, self._bundle.log_focal)
         recent, older = standing[-MOVED_SAMPLES:], standing[:-MOVED_SAMPLES]
         known = self._start.status in (CalibrationStatus.CALIBRATED, CalibrationStatus.SUPPLIED)
         if self._gravity_given or len(recent) < MOVED_SAMPLES or not (known or len(older) >= MOVED_SAMPLES):

@@ -97,9 +97,9 @@ class Bundle:
         self._directions = directions.reshape(2, 19, 3, -1)
 
     def solve(
-        self, samples: Sequence[Sample], axis: tuple[Array, float] | None = None, iterations: int = 1
+        self, samples: Sequence[Sample], axis: tuple[Array, tuple[float, float]] | None = None, iterations: int = 1
     ) -> Estimate:
-        """The camera after `iterations` more steps; `axis` is a vertical found elsewhere and its sigma in radians."""
+        """The camera after `iterations` more steps; `axis` is a vertical found elsewhere, with sigmas."""
         people = sorted({s.track_id for s in samples}, key=lambda i: -sum(s.track_id == i for s in samples))[:_PEOPLE]
         w = self._window(samples, people)
         for _ in range(iterations):
@@ -126,7 +126,7 @@ class Bundle:
     def _first_poses(self, samples: Sequence[Sample]) -> Array:
         """(N, 6 + K): yaw, tilt x, tilt z, place over distance x and y, log distance, pose; as the network has them."""
         ratio = float(np.exp(self.log_focal))
-        hip = np.concatenate([np.stack([s.hip_ray for s in samples]) / ratio, np.ones((len(samples), 1))], axis=1)
+        hip = np.stack([s.hip_ray for s in samples]) / [ratio, ratio, 1.0]
         points = np.stack([s.points_m for s in samples])
         Rs_camera_ray = shortest_rotation(np.broadcast_to([0.0, 0.0, 1.0], hip.shape), normalize(hip))
         left = points[:, 0] - points[:, 1] + points[:, 6] - points[:, 7]
@@ -161,7 +161,7 @@ class Bundle:
         places = np.exp(w.pose[:, 5:6]) * np.concatenate([w.pose[:, 3:5], np.ones((len(c), 1))], axis=1)
         return Y, places, turns, (Rs_camera @ Rs_yaw)[:, None] @ D
 
-    def _step(self, w: _Window, people: list[int], axis: tuple[Array, float] | None) -> Array:
+    def _step(self, w: _Window, people: list[int], axis: tuple[Array, tuple[float, float]] | None) -> Array:
         """One Gauss-Newton step of everything; the covariance (3, 3) of log focal length and the vertical."""
         n, n_shared = len(w.pose), _SHARED + len(self.proportions)
         J, r, weight = self._residuals(w, people)
@@ -275,7 +275,7 @@ class Bundle:
             H[:, 5, 5] += weight
             g[:, 5] += weight * (w.pose[:, 5] - np.log(DISTANCE_M))
 
-    def _prior(self, S: Array, b: Array, axis: tuple[Array, float] | None) -> None:
+    def _prior(self, S: Array, b: Array, axis: tuple[Array, tuple[float, float]] | None) -> None:
         """Adds what is known of the shared values to the information S (M, M) and the gradient b (M,)."""
 
         def know(at: int, error: float, sigma: float) -> None:
@@ -288,8 +288,8 @@ class Bundle:
         know(2, off[2], self.before.up_sigmas[1])
         if axis is not None:
             off = cross(axis[0], self.up)
-            know(1, off[0], axis[1])
-            know(2, off[2], axis[1])
+            know(1, off[0], axis[1][0])
+            know(2, off[2], axis[1][1])
         know(3, self.share - DEPTH_SHARE, DEPTH_SHARE_SIGMA)
         for k, value in enumerate(self.proportions):
             know(_SHARED + k, float(value), 1.0)

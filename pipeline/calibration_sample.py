@@ -50,6 +50,7 @@ class Sample:
     legs         hips, knees and ankles are all seen
     axis_m       (3,) unit, from the feet up through legs and torso, same axes; None unless upright
     distance_m   along the camera's axis, from the size that the metric landmarks give the person
+    hip_ray      (3,) x/z, y/z and 1 of the hips' middle
     signature    (38,) body points relative to the picture: two like samples say the same thing twice
     planted      (4,) heels and toes that did not move since the frame before
     """
@@ -63,13 +64,9 @@ class Sample:
     legs: bool
     axis_m: Array | None
     distance_m: float
+    hip_ray: Array
     signature: Array
     planted: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(4, dtype=bool))
-
-    @property
-    def hip_ray(self) -> Array:
-        """(2,) x/z and y/z of the hips' middle."""
-        return np.asarray(self.rays[HIPS_AT].mean(0))
 
 
 def make_sample(
@@ -104,7 +101,8 @@ def make_sample(
     axis = _axis(points) if upright else None
     signature = ((uv - np.asarray(size_wh) / 2) / max(size_wh)).ravel()
     kind = UPRIGHT if upright else ANY
-    return Sample(t_s, track_id, rays, visible, points[BODY], kind, legs, axis, distance, signature)
+    hip_ray = np.append((rays[HIPS_AT[0]] + rays[HIPS_AT[1]]) / 2, 1.0)
+    return Sample(t_s, track_id, rays, visible, points[BODY], kind, legs, axis, distance, hip_ray, signature)
 
 
 def _distance(across_m: Array, rays: Array) -> tuple[float, float]:

@@ -11,6 +11,8 @@ from pipeline.frames import Array, normalize, shortest_rotation
 
 #: The axis of upright bodies as the network's depth has it: of one sample, and of all that err alike.
 SIGMA_AXIS_RAD, AXIS_FLOOR_RAD = np.radians(6.0), np.radians(3.0)
+#: How much of a lean along the view the network may have lost or made up (docs/landmarks.md: 0.58 of it is found).
+LEAN_DOUBT = 0.2
 HEIGHT_FLOOR_M = 0.08
 SOLE_M = 0.02  # heels and toes over the floor they stand on
 UNSURE_HEIGHT_M = 0.2  # more where nobody stood yet
@@ -22,20 +24,25 @@ def upright_axes(samples: Sequence[Sample], log_focal: float) -> Array:
     standing = [(s.hip_ray, s.axis_m) for s in samples if s.axis_m is not None]
     if not standing:
         return np.zeros((0, 3))
-    rays = np.concatenate([np.stack([ray for ray, _ in standing]) / np.exp(log_focal), np.ones((len(standing), 1))], 1)
+    ratio = np.exp(log_focal)
+    rays = np.stack([ray for ray, _ in standing]) / [ratio, ratio, 1.0]
     Rs_camera_ray = shortest_rotation(np.broadcast_to([0.0, 0.0, 1.0], rays.shape), normalize(rays))
     return np.asarray((Rs_camera_ray @ np.stack([axis for _, axis in standing])[..., None])[..., 0])
 
 
-def mean_axis(axes: Array) -> tuple[Array, float] | None:
-    """Robust mean (3,) of axes (N, 3), geometric median by reweighting, and its sigma in radians; None of none."""
+def mean_axis(axes: Array) -> tuple[Array, tuple[float, float]] | None:
+    """Robust mean (3,) of axes (N, 3), geometric median by reweighting; None of none.
+
+    With it its sigmas about the camera's x axis (pitch) and z axis (roll), radians.
+    """
     if not len(axes):
         return None
     up = normalize(np.median(axes, axis=0))
     for _ in range(3):
         off = np.arccos(np.clip(axes @ up, -1.0, 1.0))
         up = normalize((1.0 / np.maximum(1.0, off / (1.5 * SIGMA_AXIS_RAD))) @ axes)
-    return up, float(np.hypot(SIGMA_AXIS_RAD / np.sqrt(min(len(axes), VIEWS_WORTH)), AXIS_FLOOR_RAD))
+    sigma = float(np.hypot(SIGMA_AXIS_RAD / np.sqrt(min(len(axes), VIEWS_WORTH)), AXIS_FLOOR_RAD))
+    return up, (float(np.hypot(sigma, LEAN_DOUBT * np.arcsin(up[2]))), sigma)
 
 
 def soles_camera(samples: Sequence[Sample], log_focal: float) -> Array:
