@@ -40,7 +40,7 @@ FOCAL_PRIOR, FOCAL_PRIOR_SIGMA = 0.85, 0.35
 GRAVITY_PRIOR, GRAVITY_PRIOR_SIGMA_RAD = up_from_pitch_roll(np.radians(10.0), 0.0), np.radians(20.0)
 ROLL_PRIOR_SIGMA_RAD = np.radians(15.0)
 #: Landmark networks err alike in every frame of a clip: what no number of samples takes away.
-FOCAL_FLOOR, GRAVITY_FLOOR_RAD = 0.12, np.radians(2.5)
+FOCAL_FLOOR, GRAVITY_FLOOR_RAD = 0.15, np.radians(3.5)
 #: A lens this wide (focal length over the long side, 90 degrees) bends straight lines visibly.
 WIDE = 0.5
 
