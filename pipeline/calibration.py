@@ -17,7 +17,7 @@ import numpy as np
 
 from pipeline.calibration_blend import EVERY_S, angle, approach, with_focal
 from pipeline.calibration_bundle import Before, Bundle
-from pipeline.calibration_exact import Exact, solve_exact, vertical_from_floor
+from pipeline.calibration_exact import STARTS, Exact, solve_exact, vertical_from_floor
 from pipeline.calibration_prior import PosePrior
 from pipeline.calibration_sample import BODY, SOLES_AT, Sample, make_sample
 from pipeline.calibration_standing import camera_height, mean_axis, soles_camera, upright_axes
@@ -46,6 +46,8 @@ WIDE = 0.5
 
 WINDOW = 32
 MIN_SAMPLES = 15
+#: Who stands still gives few samples: as many as these from so many seconds do too.
+CALM_SAMPLES, CALM_S = 3, 3.0
 MAX_FOCAL_SPREAD, MAX_GRAVITY_SPREAD_RAD = 0.40, np.radians(14.0)
 NOVELTY = 0.01  # root mean square change of the landmarks over the picture's long side
 REPEAT_S = 2.0
@@ -101,7 +103,9 @@ class Calibrator:
         self._before_this: tuple[float, dict[int, Detection]] = (-np.inf, {})
         self._said_wide = False
         self._inexact_until = WINDOW
-        self._exact_near: float | None = None
+        self._unsure = CalibrationStatus.CALIBRATING
+        self._exact: Exact | None = None
+        self._axes: Array | None = None
         self.gates: Counter[str] = Counter()
         self.supplied = self._start.status is CalibrationStatus.SUPPLIED
         self._gravity_given = self.supplied and self._start.gravity_spread_rad < np.radians(3.5)
@@ -115,8 +119,13 @@ class Calibrator:
         return self._current
 
     def update(self, t_s: float, detections: Sequence[Detection]) -> CameraCalibration:
-        """Looks at most at one of the people, and only now and then; returns the calibration as it stands."""
-        if t_s >= self._next_s and detections:
+        """Looks at most at one of the people, and only now and then; returns the calibration as it stands.
+
+        What a look means for the camera is worked out in the frame after it, so that no frame waits for both.
+        """
+        if self._axes is not None:
+            self._target, self._axes = self._estimate(self._axes), None
+        elif t_s >= self._next_s and detections:
             self._look(t_s, detections)
         self._before_this = t_s, {d.track_id: d for d in detections}
         new, old = self._target, self._current
@@ -136,7 +145,7 @@ class Calibrator:
         log.warning("Camera %s moved: its picture jumped; calibrating again.", self._current.camera_id)
         self._samples = []
         self._forget(self._current.up_camera)
-        self._target, self._next_s = None, t_s
+        self._target, self._axes, self._exact, self._next_s = None, None, None, t_s
         self._current = dataclasses.replace(
             self._current, status=CalibrationStatus.MOVED, n_samples=0, gravity_spread_rad=GRAVITY_PRIOR_SIGMA_RAD,
             focal_spread=self._start.focal_spread,
@@ -146,7 +155,7 @@ class Calibrator:
     def _forget(self, up: Array) -> None:
         """Starts again from a vertical that nobody vouches for; the focal length stays, a little wider."""
         spread = self._current.focal_spread
-        self._gravity_given = False
+        self._gravity_given, self._unsure = False, CalibrationStatus.MOVED
         self._start = dataclasses.replace(
             self._start, K=self._current.K, R_world_camera=R_world_camera_from_up(up), camera_height_m=None,
             focal_spread=spread if self.supplied else min(float(np.hypot(spread, MOVED_FOCAL)), FOCAL_PRIOR_SIGMA),
@@ -184,9 +193,12 @@ class Calibrator:
             self._keep(self._with_planted(sample, person))
             axes = upright_axes(self._samples, self._bundle.log_focal)
             moved = self._moved(axes)
-            self._target = self._estimate(axes if moved is None else axes[-MOVED_SAMPLES:])
+            self._axes = axes if moved is None else axes[-MOVED_SAMPLES:]
+            self._exact = self._look_for_exact()
             if moved is not None:
                 self._current = moved
+            elif self._current.status is CalibrationStatus.UNCALIBRATED:
+                self._target, self._axes = self._estimate(self._axes), None
 
     def _keep(self, sample: Sample) -> None:
         """The window holds the newest and, ever thinner, the older ones."""
@@ -217,7 +229,7 @@ class Calibrator:
         found = self._bundle.solve(samples, mean_axis(axes), 2 if len(samples) < MIN_SAMPLES else 1)
         log_focal, focal_spread = found.log_focal, float(np.hypot(found.log_focal_sigma, FOCAL_FLOOR))
         up, up_spread = found.up, float(np.hypot(found.up_sigma_rad, GRAVITY_FLOOR_RAD))
-        exact = self._exact()
+        exact = self._exact
         if exact is not None:
             log_focal, focal_spread = exact.log_focal, exact.log_focal_sigma
             up, up_spread = vertical_from_floor(samples, exact.soles_m, found.up, up_spread)
@@ -225,15 +237,17 @@ class Calibrator:
             log_focal, focal_spread = float(np.log(self._start.K[0, 0] / self._K[0, 0])), self._start.focal_spread
         if self._gravity_given:
             up, up_spread = self._start.up_camera, self._start.gravity_spread_rad
-        K = self._start.K if self.supplied else with_focal(self._K, self._K[0, 0] * float(np.exp(log_focal)))
+        K = self._start.K if self.supplied else with_focal(self._K, self._K[0, 0] * np.exp(log_focal))
         soles = soles_camera(samples, log_focal) if exact is None else exact.soles_m
         height, height_spread = camera_height(samples, soles, up, focal_spread, up_spread)
         if height is None or (height_spread or 0.0) > (self._start.height_spread_m or np.inf):
             height, height_spread = self._start.camera_height_m, self._start.height_spread_m
         n = len(samples) + self._start.n_samples
-        good = n >= MIN_SAMPLES and focal_spread < MAX_FOCAL_SPREAD and up_spread < MAX_GRAVITY_SPREAD_RAD
-        status = CalibrationStatus.CALIBRATED if good else CalibrationStatus.CALIBRATING
+        calm = len(samples) >= CALM_SAMPLES and samples[-1].t_s - samples[0].t_s >= CALM_S
+        good = (calm or n >= MIN_SAMPLES) and focal_spread < MAX_FOCAL_SPREAD and up_spread < MAX_GRAVITY_SPREAD_RAD
+        status = CalibrationStatus.CALIBRATED if good else self._unsure
         if good:
+            self._unsure = CalibrationStatus.CALIBRATING
             self._say_wide(K[0, 0], focal_spread)
         return dataclasses.replace(
             self._start, K=K, R_world_camera=R_world_camera_from_up(up), camera_height_m=height,
@@ -241,14 +255,13 @@ class Calibrator:
             estimator=ESTIMATOR, status=CalibrationStatus.SUPPLIED if self.supplied else status,
         )  # fmt: skip
 
-    def _exact(self) -> Exact | None:
+    def _look_for_exact(self) -> Exact | None:
         """What exact landmarks say; networks' are found out within a few looks and cost nothing after."""
         n = len(self._samples)
         if self.supplied or n > self._inexact_until:
             return None
-        near = self._exact_near
-        exact = solve_exact(self._samples, near)
-        self._exact_near = None if exact is None else exact.log_focal
+        near = None if self._exact is None else self._exact.log_focal
+        exact = solve_exact(self._samples, STARTS[self._looks % len(STARTS)] if near is None else near)
         if exact is None and near is None and n >= TRY_EXACT:
             self._inexact_until = 0
         return exact
@@ -263,8 +276,7 @@ class Calibrator:
         log.warning(
             "Camera %s has a very wide lens (focal length about %.2f of the picture's long side); such lenses bend "
             "straight lines, so calibrate it with a chessboard and pass the file with --calibration.",
-            self._current.camera_id, share,
-        )  # fmt: skip
+            self._current.camera_id, share)  # fmt: skip
 
     def _moved(self, standing: Array) -> CameraCalibration | None:
         """The calibration with status `moved` when the newest bodies all stand along another vertical."""

@@ -19,7 +19,8 @@ from pipeline.perspective import fit_focal
 EXACT_M, SOLE_M = 0.008, 0.003
 UNEVEN_M = 0.015
 _ROUNDS = 6
-_STARTS = 0.0, -0.5, 0.5
+#: Log focal lengths to begin with, for there are false minima.
+STARTS = 0.0, -0.5, 0.5
 FOCAL_FLOOR, GRAVITY_FLOOR_RAD = 0.02, np.radians(0.5)
 MIN_SAMPLES = 3
 
@@ -33,21 +34,20 @@ class Exact:
     soles_m: Array
 
 
-def solve_exact(samples: Sequence[Sample], near: float | None = None) -> Exact | None:
+def solve_exact(samples: Sequence[Sample], near: float) -> Exact | None:
     """What exact landmarks say, or None when these are not exact or too few.
 
-    `near` is the log focal length found before; without it several are tried, for there are false minima.
+    `near` is the log focal length found before, or one of `STARTS`.
     """
     if len(samples) < MIN_SAMPLES:
         return None
     points, rays = np.stack([s.points_m for s in samples]), np.stack([s.rays for s in samples])
     weights = np.stack([s.visible for s in samples])
-    for start in _STARTS if near is None else (near,):
-        fit, log_focal, sigma = fit_focal(points, rays, weights, start)
-        if np.sqrt(np.median(fit.error_m2)) < EXACT_M:
-            soles = points[:, SOLES_AT] @ np.swapaxes(fit.Rs, 1, 2) + fit.ts[:, None]
-            return Exact(log_focal, float(np.hypot(sigma, FOCAL_FLOOR)), soles)
-    return None
+    fit, log_focal, sigma = fit_focal(points, rays, weights, near)
+    if np.sqrt(np.median(fit.error_m2)) >= EXACT_M:
+        return None
+    soles = points[:, SOLES_AT] @ np.swapaxes(fit.Rs, 1, 2) + fit.ts[:, None]
+    return Exact(log_focal, float(np.hypot(sigma, FOCAL_FLOOR)), soles)
 
 
 def vertical_from_floor(
