@@ -2,8 +2,9 @@
 
 Every bone's turn in the camera is followed by an alpha-beta filter on SO(3) (a Kalman filter of constant angular
 velocity with its gains written down: Kalata, The Tracking Index, 1984), then by one low-pass stage. Steps are rotation
-vectors in camera axes, so that turns out of the picture's plane, where one camera errs most, are damped harder than
-those in it. Gains rise with angular speed, which is averaged as a vector: noise that turns to and fro is no speed.
+vectors in camera axes. Gains rise with the speed at which the measurement leads the output, averaged as a vector:
+noise that turns to and fro leads nowhere. (One Euro averages that speed's length, which noise has as well: Casiez et
+al., CHI 2012.)
 """
 
 from __future__ import annotations
@@ -30,17 +31,15 @@ class TurnGains:
     angle       of the innovation that the angle takes
     speed       that the angular velocity takes
     output      of the low-pass after it
-    out_of_view of these, about axes across the view
-    calm        how much weaker all are at rest: 0 is not
-    lively_rad_s  the speed at which half of that is gone
+    rest        how much of all is left at rest
+    lively_s    how much comes back for each rad/s
     """
 
     angle: float
     speed: float
     output: float
-    out_of_view: float = 0.85
-    calm: float = 1.0
-    lively_rad_s: float = 0.5
+    rest: float = 0.4
+    lively_s: float = 0.12
 
 
 _FADE_S = 1.0 / 3.0
@@ -51,14 +50,15 @@ class Turning:
     """What is remembered of J bones of P people.
 
     Rs         (P, J, 3, 3) followed, in the camera
-    spin       (P, J, 3) rad/s in camera axes, and its slow mean `slow`
+    spin       (P, J, 3) rad/s in camera axes
+    lead       (P, J, 3) rad/s in camera axes, how fast the measurement runs from the output, a slow mean
     behind     (P, J, 3) by how much the output is behind, rotation vectors
     doubted_s  (P, J, 1) for how long what was measured was out of reach
     """
 
     Rs: Array
     spin: Array
-    slow: Array
+    lead: Array
     behind: Array
     doubted_s: Array
     age: int = 0
@@ -81,11 +81,12 @@ class Turning:
         off = step - ahead
         far = np.sqrt((off * off).sum(-1, keepdims=True)) > _REACH_RAD + _REACH_RAD_S * dt
         doubted_s = (self.doubted_s + dt) * far
-        brisk = (self.slow * self.slow).sum(-1, keepdims=True) / gains.lively_rad_s**2 + 1.0
-        share = brisk / (brisk + gains.calm)
+        runs = (step + self.behind) * ~far / dt
+        lead = self.lead + (1.0 - np.exp(-2.0 * np.pi * _SLOW_HZ * dt)) * (runs - self.lead)
+        speed = np.sqrt((lead * lead).sum(-1, keepdims=True))
+        share = np.minimum(gains.rest + gains.lively_s * speed, 1.0)
         usual = (dt / _USUAL_S) ** 0.15
-        axes = np.array([gains.out_of_view, gains.out_of_view, 1.0])
-        weight = usual * np.sqrt(share) * (0.4 + 0.6 * confidence[..., None]) * axes
+        weight = usual * share * (0.4 + 0.6 * confidence[..., None])
         move = ahead + np.minimum(gains.angle * weight, 0.95) * off
         spin = (self.spin + np.minimum(gains.speed * weight * weight, 0.9) * off / dt) * np.exp(-dt / _FADE_S)
         if far.any():
@@ -94,10 +95,9 @@ class Turning:
             move = np.where(far, np.where(believed, step, ahead), move)
             spin = np.where(far, np.where(believed, 0.0, 0.7 * self.spin), spin)
             doubted_s = np.where(believed, 0.0, doubted_s)
-        slow = self.slow + (1.0 - np.exp(-2.0 * np.pi * _SLOW_HZ * dt)) * (spin - self.slow)
         behind = (self.behind + move) * (1.0 - np.minimum(gains.output * weight, 0.97))
         turns = exp_so3(np.stack([move, -behind]))
         Rs = turns[0] @ self.Rs
         if self.age % _ORTHONORMAL_EVERY == 0:
             Rs = 1.5 * Rs - 0.5 * Rs @ np.swapaxes(Rs, -1, -2) @ Rs
-        return Turning(Rs, spin, slow, behind, doubted_s, self.age + 1), turns[1] @ Rs
+        return Turning(Rs, spin, lead, behind, doubted_s, self.age + 1), turns[1] @ Rs

@@ -29,11 +29,17 @@ def test_trembling_goes_down_to_a_fifth():
     assert trembling(follow(noise)[20:]) < 0.2 * trembling(exp_so3(noise)[20:])
 
 
-def test_turns_out_of_the_picture_are_damped_harder():
-    rng = np.random.default_rng(1)
-    in_view, out_of_view = np.zeros((300, 3)), np.zeros((300, 3))
-    in_view[:, 2] = out_of_view[:, 0] = rng.normal(0, 0.05, 300)
-    assert trembling(follow(out_of_view)[20:]) < 0.8 * trembling(follow(in_view)[20:])
+def test_a_bone_at_rest_is_damped_harder_than_one_that_turns():
+    noise = np.random.default_rng(1).normal(0, 0.05, (300, 3))
+    steady = 4.0 * np.arange(300)[:, None] / 30 * [0.0, 0.0, 1.0]
+    turning = trembling(follow(steady + noise)[20:]) - trembling(follow(steady)[20:])
+    assert trembling(follow(noise)[20:]) < 0.7 * turning
+
+
+def test_noise_alone_does_not_pass_for_motion():
+    rng = np.random.default_rng(4)
+    little, much = (follow(rng.normal(0, size, (400, 3)))[50:] for size in (0.02, 0.08))
+    assert trembling(much) < 6.0 * trembling(little)
 
 
 def test_what_is_hardly_seen_moves_less():
