@@ -47,7 +47,7 @@ WIDE = 0.5
 WINDOW = 32
 MIN_SAMPLES = 15
 #: Who stands still gives few samples: as many as these from so many seconds do too.
-CALM_SAMPLES, CALM_S = 3, 3.0
+CALM_SAMPLES, CALM_S = 5, 1.4
 MAX_FOCAL_SPREAD, MAX_GRAVITY_SPREAD_RAD = 0.40, np.radians(14.0)
 NOVELTY = 0.01  # root mean square change of the landmarks over the picture's long side
 REPEAT_S = 2.0
@@ -196,7 +196,7 @@ class Calibrator:
             self._axes = axes if moved is None else axes[-MOVED_SAMPLES:]
             self._exact = self._look_for_exact()
             if moved is not None:
-                self._current = moved
+                self._current, self._target = moved, None
             elif self._current.status is CalibrationStatus.UNCALIBRATED:
                 self._target, self._axes = self._estimate(self._axes), None
 

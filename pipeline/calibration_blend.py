@@ -11,6 +11,7 @@ from pipeline.types import CalibrationStatus, CameraCalibration
 
 #: Time constants in which the published calibration follows the estimate, how often, and when it has arrived.
 APPROACH_S, EVERY_S, ARRIVED = 0.4, 0.1, 2e-3
+UNSURE_HEIGHT_M = 0.5
 _APPROACH_S = {CalibrationStatus.CALIBRATED: 2.0, CalibrationStatus.SUPPLIED: 1.0}
 
 
@@ -23,6 +24,10 @@ def approach(
     """
     if old.n_samples == 0 and old.status is CalibrationStatus.UNCALIBRATED:
         return new, True
+    if new.camera_height_m is None and old.camera_height_m is not None:
+        # Until somebody shows the floor again the old height is nearer than none, and the world stays where it is
+        spread = max(old.height_spread_m or 0.0, UNSURE_HEIGHT_M)
+        new = dataclasses.replace(new, camera_height_m=old.camera_height_m, height_spread_m=spread)
     share = 1.0 - float(np.exp(-np.clip(dt_s, 0.0, 0.2) / _APPROACH_S.get(old.status, APPROACH_S)))
     log_ratio = float(np.log(new.K[0, 0] / old.K[0, 0]))
     height = new.camera_height_m
