@@ -225,6 +225,8 @@ def test_the_stream_calibrates_again():
     assert statuses[at - 1] is CalibrationStatus.CALIBRATED
     assert CalibrationStatus.MOVED not in statuses[:at]
     assert CalibrationStatus.MOVED in statuses[at : at + round(2.0 * first.fps)]
+    moved = statuses.index(CalibrationStatus.MOVED, at)
+    assert CalibrationStatus.CALIBRATED in statuses[moved : at + round(5.0 * first.fps)]
     assert statuses[-1] is CalibrationStatus.CALIBRATED
     up = results[-1].calibration.up_camera
     assert np.degrees(np.arccos(up @ truth.R_world_camera[1])) < 6.0
