@@ -119,7 +119,7 @@ def test_one_body_that_lies_does_not_turn_the_mean_axis():
     steep = mean_axis(np.tile(camera(900.0, 40.0).up_camera, (9, 1)))
     assert steep is not None
     # A network that loses some of a lean errs in pitch and not in roll
-    assert steep[1][0] > 1.5 * steep[1][1]
+    assert steep[1][0] > 1.1 * steep[1][1]
     assert mean_axis(np.zeros((0, 3))) is None
 
 
