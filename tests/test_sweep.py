@@ -115,6 +115,10 @@ def test_exact_landmarks_give_gravity(outcome):
     assert outcome.gravity_err_deg < EXACT["gravity_err_deg"]
 
 
+def test_exact_landmarks_give_the_joints(outcome):
+    assert outcome.mpjpe_mm < EXACT["mpjpe_mm"]
+
+
 def test_the_truth_lies_within_two_spreads_of_exact_landmarks(outcome):
     assert outcome.focal_within
     assert outcome.gravity_within
