@@ -76,7 +76,8 @@ def match(run: Run, clip: ClipTruth, person: PersonTruth) -> Match:
         K = run.results[i].calibration.K
         seen_at = np.stack([project(p.camera.t_camera_root, K) for p in people])
         true_at = np.stack([where[i], *(r[i] for r in rivals if i < len(r) and np.isfinite(r[i]).all())])
-        away = np.linalg.norm(true_at[:, None] - seen_at, axis=-1)
+        # Who is said to be behind the camera has no picture and is nobody's match
+        away = np.nan_to_num(np.linalg.norm(true_at[:, None] - seen_at, axis=-1), nan=1e9)
         who, which = linear_sum_assignment(away)
         mine = which[who == 0]
         if not len(mine) or away[0, mine[0]] > NEAR * max(clip.size_wh):
