@@ -30,12 +30,14 @@ ENTER_M_S, LEAVE_M_S, RUN_M_S = 0.25, 0.45, 1.2
 ENTER_SHARE = 0.55  # of both feet's speeds
 ENTER_S = 0.03
 ENTER_HEIGHT_M, LEAVE_HEIGHT_M = 0.10, 0.18  # above the lowest of the four
+#: Who walks has a foot on the floor: where the last one leaves with a jolt, it was a landmark that jumped, for as long.
+JOLT_M_S, LEAVE_LAST_S = 0.9, 0.12
 HEEL_M = 0.12  # above its ball: a heel that is raised
 HIGHEST_FLOOR_M = 0.35  # of what is shown: its height is known no better than the camera's tilt
 #: How far a point may be from its anchor: across the view, there with some speed, and along it.
 LEAVE_ACROSS_M, NEAR_ACROSS_M, LEAVE_ALONG_M = 0.08, 0.04, 0.50
-#: A point that its leg misses by more lets go.
-MISS_M = 0.06
+#: A point that its leg misses by more lets go, and for how long.
+MISS_M, AGAIN_S = 0.06, 0.1
 MIN_CONFIDENCE = 0.3
 #: Time constants of the speed while it rises and while it falls.
 SPEED_S, STOP_S = 0.06, 0.03
@@ -59,6 +61,11 @@ class _Point:
     flow: tuple[float, float] | None = None
     speed: float = math.inf
     slow_s: float = 0.0
+    #: By how much the last look was faster (m/s), for how long it has seemed to leave, and whether that began so.
+    jolt: float = 0.0
+    last: tuple[float, float] = (0.0, 0.0)
+    leaves_s: float = 0.0
+    jolted: bool = False
     touching: bool = False
     #: Has only now begun to touch: its anchor is still to be set.
     enters: bool = False
@@ -77,9 +84,10 @@ class _Point:
         z = max(z, 0.2)
         ray = x / z, y / z
         u, v = (ray[0] - self.ray[0]) * away / dt, (ray[1] - self.ray[1]) * away / dt
+        flow = self.flow or (u, v)
+        self.jolt, self.last = math.hypot(u - self.last[0], v - self.last[1]), (u, v)
         slower = u * u + v * v < self.speed * self.speed
         gain = 1.0 - math.exp(-dt / (STOP_S if slower else SPEED_S))
-        flow = self.flow or (u, v)
         self.ray, self.flow = ray, (flow[0] + gain * (u - flow[0]), flow[1] + gain * (v - flow[1]))
         self.speed = math.hypot(*self.flow)
 
@@ -152,7 +160,7 @@ class Feet:
         for p, (x, y, z) in zip(points, seen.camera, strict=True):
             p.look(x, y, z, seen.away_m, dt)
         heights = [at[1] - above for at, above in zip(seen.world, ABOVE_SOLE_M, strict=True)]
-        lowest = min(heights)
+        lowest, touched = min(heights), self.touching
         for i, p in enumerate(points):
             height, sure = heights[i] - lowest, seen.confidence[i] > MIN_CONFIDENCE
             if i < 2 and heights[i] - heights[_SAME_FOOT[i]] > HEEL_M:
@@ -162,11 +170,13 @@ class Feet:
             low = height < ENTER_HEIGHT_M and (lowest < HIGHEST_FLOOR_M or not seen.floor_known)
             p.slow_s = p.slow_s + dt if slow and low and sure else 0.0
             if p.touching:
-                p.touching = (
-                    sure and height < LEAVE_HEIGHT_M and p.stays(seen.world[i], seen.view, dt, seen.floor_known)
-                )
+                stays = sure and height < LEAVE_HEIGHT_M and p.stays(seen.world[i], seen.view, dt, seen.floor_known)
+                p.jolted = p.jolt > JOLT_M_S if p.leaves_s == 0.0 else p.jolted
+                p.leaves_s = 0.0 if stays else p.leaves_s + dt
+                other = touched[_OTHER_FOOT[i]] or touched[_SAME_FOOT[_OTHER_FOOT[i]]]
+                p.touching = stays or (p.jolted and not other and p.leaves_s < LEAVE_LAST_S)
             elif p.slow_s > ENTER_S:
-                p.touching = p.enters = True
+                p.touching, p.enters, p.leaves_s = True, True, 0.0
         if seen.floor_known:
             self._come_down([heights[i] for i in (0, 1) if points[i].touching], dt)
 
@@ -205,6 +215,9 @@ class Feet:
             if jumped and not p.touching and same.touching:
                 # From one anchor to the other: it stays where it was shown
                 p.extra = [p.goal[k] - points[i][k] for k in range(3)]
+            if math.hypot(*p.extra) > LEAVE_ALONG_M:
+                # The world was moved beneath it
+                p.extra = p.easing = _zero()
             p.ease(asked[i], jumped, dt)
         for p, at in zip(self._points, points, strict=True):
             p.shown, p.goal = p.touching, [at[k] + p.extra[k] for k in range(3)]
@@ -239,7 +252,9 @@ class Feet:
         """Points whose `goals` (4, 3) the legs have not `reached` touch no longer."""
         for p, goal, at in zip(self._points, goals, reached, strict=True):
             if p.touching and math.dist(goal, at) > MISS_M:
-                p.touching, p.slow_s = False, 0.0
+                p.touching, p.slow_s = False, -AGAIN_S
+                p.extra = [p.extra[k] + at[k] - goal[k] for k in range(3)]
+                p.goal = list(at)
 
     def move(self, R: Array, t: Array) -> None:
         """Into another world: `p_new = R @ p_old + t`."""
