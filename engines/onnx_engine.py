@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.runtime import EngineError, Feed, TensorSpec, checked_feed
+from engines.runtime import EngineError, Feed, TensorSpec, checked_feed, shapes_of
 
 _DTYPES = {"float": "float32", "double": "float64"}
 
@@ -18,13 +18,12 @@ _DTYPES = {"float": "float32", "double": "float64"}
 class OnnxEngine:
     """An ONNX model in ONNX Runtime, on the CPU or through its CUDA provider.
 
-    Raises EngineError when ONNX Runtime or its provider for `device` is not installed, when it cannot read the model,
-    or when fp16 is asked for: here a model computes in the precision it was exported in.
+    A model computes in the precision it was exported in (its metadata say "precision"; none is fp32). Raises EngineError
+    when another is asked for, when ONNX Runtime or its provider for `device` is not installed, or when it cannot read
+    the model.
     """
 
     def __init__(self, path: Path, device: str = "cpu", precision: str = "fp32", threads: int | None = None) -> None:
-        if precision != "fp32":
-            raise EngineError(f"ONNX Runtime computes as the model was exported; {precision} cannot be asked of it.")
         try:
             import onnxruntime
         except ImportError as e:
@@ -45,6 +44,11 @@ class OnnxEngine:
         # its errors share no base class but Exception
         except Exception as e:
             raise EngineError(f"{path}: ONNX Runtime cannot open the model ({str(e).splitlines()[0]}).") from e
+        exported = self._session.get_modelmeta().custom_metadata_map.get("precision", "fp32")
+        if exported != precision:
+            raise EngineError(
+                f"{path}: ONNX Runtime computes as the model was exported, in {exported}; {precision} was asked for."
+            )
         self.inputs = tuple(_spec(a) for a in self._session.get_inputs())
         self.outputs = tuple(_spec(a) for a in self._session.get_outputs())
         self._names = [spec.name for spec in self.outputs]
@@ -60,7 +64,7 @@ class OnnxEngine:
     def warm(self, batches: Sequence[int]) -> None:
         """See `engines.runtime.Engine`."""
         for batch in batches:
-            shapes = [(batch, *(n or 1 for n in spec.shape[1:])) for spec in self.inputs]
+            shapes = shapes_of(self.inputs, batch)
             self({spec.name: np.zeros(s, spec.dtype) for spec, s in zip(self.inputs, shapes, strict=True)})
 
     def close(self) -> None:

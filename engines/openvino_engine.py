@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.runtime import EngineError, Feed, TensorSpec, checked_feed
+from engines.runtime import EngineError, Feed, TensorSpec, checked_feed, shapes_of
 
 
 class OpenVinoEngine:
@@ -55,7 +55,7 @@ class OpenVinoEngine:
     def warm(self, batches: Sequence[int]) -> None:
         """See `engines.runtime.Engine`."""
         for batch in batches:
-            shapes = [(batch, *(n or 1 for n in spec.shape[1:])) for spec in self.inputs]
+            shapes = shapes_of(self.inputs, batch)
             self({spec.name: np.zeros(s, spec.dtype) for spec, s in zip(self.inputs, shapes, strict=True)})
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Engines: arrays in, arrays out. One `open_engine` for every runtime that can execute an ONNX model or a plan.
+"""Engines: arrays in, arrays out. One `open_engine` for every runtime that can execute a model file.
 
 A back end is a function in `BACKENDS` that opens a file on a device. What it returns is an `Engine`; who uses one
 does not know which runtime is behind it.
@@ -60,6 +60,20 @@ class Engine(Protocol):
         ...
 
 
+class DeviceEngine(Engine, Protocol):
+    """An engine that also takes and gives torch tensors on its own device, so that engines chain without a copy.
+
+    `torch` and `tensorrt` give such engines.
+    """
+
+    def on_device(self, feed: Mapping[str, Any]) -> dict[str, Any]:
+        """As a call, for torch tensors on the engine's device, ordered by the current CUDA stream.
+
+        The tensors are the engine's own and are overwritten by its next call.
+        """
+        ...
+
+
 class EngineError(OSError):
     """A runtime is missing or cannot open a model."""
 
@@ -78,16 +92,22 @@ def _module_opener(module: str, name: str) -> Opener:
 BACKENDS: dict[str, Opener] = {
     "openvino": _module_opener("engines.openvino_engine", "OpenVinoEngine"),
     "onnx": _module_opener("engines.onnx_engine", "OnnxEngine"),
+    "tensorrt": _module_opener("engines.tensorrt_engine", "open_plan"),
+    "torch": _module_opener("engines.torch_engine", "open_eager"),
+    "torch_compile": _module_opener("engines.torch_engine", "open_compiled"),
 }
 
-#: What "auto" tries, in this order, by the kind of device (the part of its name before a colon).
-PREFERENCE: dict[str, tuple[str, ...]] = {"cpu": ("openvino", "onnx"), "cuda": ("onnx",)}
+#: What "auto" tries, in this order, by the kind of device (the part of its name before a colon) and the file's ending.
+PREFERENCE: dict[str, dict[str, tuple[str, ...]]] = {
+    "cpu": {".onnx": ("openvino", "onnx"), ".json": ("torch",)},
+    "cuda": {".onnx": ("tensorrt", "onnx"), ".plan": ("tensorrt",), ".json": ("torch",)},
+}
 
 
 def open_engine(
     path: str | Path, device: str = "cpu", backend: str = "auto", precision: str = "fp32", threads: int | None = None
 ) -> Engine:
-    """Opens the model file `path`.
+    """Opens the model file `path`: an ONNX file, a TensorRT plan (.plan), or a note of weights for torch (.json).
 
     device     "cpu", or "cuda" or "cuda:1" for a GPU
     backend    a name of `BACKENDS`, or "auto": the first of `PREFERENCE` that opens, the reason logged for the others
@@ -112,7 +132,10 @@ def open_engine(
     if backend != "auto":
         return BACKENDS[backend](path, device, precision, threads)
     reasons = []
-    for name in PREFERENCE[kind]:
+    names = PREFERENCE[kind].get(path.suffix)
+    if names is None:
+        raise ValueError(f"{path}: expected a file that ends in {' or '.join(PREFERENCE[kind])} for {device}.")
+    for name in names:
         try:
             return BACKENDS[name](path, device, precision, threads)
         except EngineError as e:
@@ -121,7 +144,12 @@ def open_engine(
     raise EngineError(f"{path}: no back end opens it on {device} ({'; '.join(reasons)}).")
 
 
-def checked_feed(specs: tuple[TensorSpec, ...], feed: Feed) -> int:
+def shapes_of(specs: tuple[TensorSpec, ...], batch: int) -> list[tuple[int, ...]]:
+    """Shapes of the inputs for a batch; any other open length is 1."""
+    return [(batch, *(n or 1 for n in spec.shape[1:])) for spec in specs]
+
+
+def checked_feed(specs: tuple[TensorSpec, ...], feed: Mapping[str, Any]) -> int:
     """The batch size of `feed`, whose arrays must fit `specs`; raises ValueError saying what was expected."""
     batch = 0
     for spec in specs:

@@ -1,0 +1,147 @@
+"""What torch and TensorRT engines share: fixed tensors for each set of shapes, and CUDA graphs that replay the work."""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from engines.runtime import Feed, TensorSpec, checked_feed, shapes_of
+
+Tensors = dict[str, Tensor]
+Work = Callable[[Tensors], Tensors]
+Shapes = tuple[tuple[int, ...], ...]
+#: Runs before a graph is recorded: libraries choose their algorithms and allocate in the first ones.
+RUNS_BEFORE_RECORDING = 3
+
+
+class Recorded:
+    """Work on CUDA tensors of fixed shape and place, recorded once; `replay` is one launch.
+
+    inputs, outputs  by name, on the device; what is written into `inputs` counts in the next replay
+    Page-locked buffers on the host stand beside them, for transfers that do not wait.
+    """
+
+    def __init__(self, work: Work, inputs: Tensors) -> None:
+        self.inputs = inputs
+        device = next(iter(inputs.values())).device
+        stream = torch.cuda.Stream(device)
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):
+            for _ in range(RUNS_BEFORE_RECORDING):
+                work(inputs)
+        torch.cuda.current_stream(device).wait_stream(stream)
+        torch.cuda.synchronize(device)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self.outputs = work(inputs)
+        self._host_inputs = {k: torch.empty(v.shape, dtype=v.dtype, pin_memory=True) for k, v in inputs.items()}
+        self._host_outputs = {k: torch.empty(v.shape, dtype=v.dtype, pin_memory=True) for k, v in self.outputs.items()}
+
+    def replay(self, feed: Mapping[str, Tensor]) -> Tensors:
+        """The outputs for tensors on the device, in the order of the current stream."""
+        for name, fixed in self.inputs.items():
+            if feed[name].data_ptr() != fixed.data_ptr():
+                fixed.copy_(feed[name], non_blocking=True)
+        self._graph.replay()
+        return self.outputs
+
+    def from_host(self, feed: Feed) -> dict[str, NDArray[Any]]:
+        """The outputs for arrays on the host, when they are there."""
+        for name, fixed in self.inputs.items():
+            self._host_inputs[name].numpy()[...] = feed[name]
+            fixed.copy_(self._host_inputs[name], non_blocking=True)
+        self._graph.replay()
+        for name, value in self.outputs.items():
+            self._host_outputs[name].copy_(value, non_blocking=True)
+        torch.cuda.current_stream(next(iter(self.inputs.values())).device).synchronize()
+        return {name: value.numpy() for name, value in self._host_outputs.items()}
+
+
+class TensorEngine(ABC):
+    """An `engines.runtime.DeviceEngine` around work on torch tensors, which `_work` prepares for each set of shapes."""
+
+    name: str
+    device: str
+    precision: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def __init__(self, name: str, device: str, precision: str) -> None:
+        self.name, self.device, self.precision = name, device, precision
+        self._device = torch.device(device)
+        self._recorded: dict[Shapes, Recorded] = {}
+        self._works: dict[Shapes, Work] = {}
+        self._closed = False
+
+    @abstractmethod
+    def _work(self, shapes: Shapes) -> Work:
+        """What makes outputs of inputs of these shapes; raises ValueError for shapes that cannot be had."""
+
+    def __call__(self, feed: Feed) -> dict[str, NDArray[Any]]:
+        """See `engines.runtime.Engine`."""
+        checked_feed(self.inputs, feed)
+        shapes = self._shapes(feed)
+        with self._quiet():
+            if self._device.type == "cuda":
+                return self._record(shapes).from_host(feed)
+            # arrays of other owners may be read-only, which torch warns of although nothing writes
+            tensors = {s.name: torch.from_numpy(np.require(feed[s.name], requirements="CW")) for s in self.inputs}
+            return {name: value.numpy() for name, value in self._prepared(shapes)(tensors).items()}
+
+    def on_device(self, feed: Mapping[str, Tensor]) -> Tensors:
+        """See `engines.runtime.DeviceEngine`; raises ValueError for a missing input or one on another device."""
+        for spec in self.inputs:
+            value = feed.get(spec.name)
+            if value is None or value.device.type != self._device.type or value.ndim != len(spec.shape):
+                got = "none" if value is None else f"{tuple(value.shape)} on {value.device}"
+                raise ValueError(f"{spec.name}: expected a tensor of shape {spec.shape} on {self.device}, got {got}.")
+        shapes = self._shapes(feed)
+        with self._quiet():
+            if self._device.type == "cuda":
+                return self._record(shapes).replay(feed)
+            return self._prepared(shapes)(dict(feed))
+
+    def warm(self, batches: Sequence[int]) -> None:
+        """See `engines.runtime.Engine`."""
+        for batch in batches:
+            shapes = shapes_of(self.inputs, batch)
+            self({spec.name: np.zeros(s, spec.dtype) for spec, s in zip(self.inputs, shapes, strict=True)})
+
+    def close(self) -> None:
+        """See `engines.runtime.Engine`."""
+        self._recorded.clear()
+        self._works.clear()
+        self._closed = True
+
+    def _shapes(self, feed: Mapping[str, Any]) -> Shapes:
+        if self._closed:
+            raise ValueError(f"{self.name}: the engine is closed.")
+        return tuple(tuple(feed[spec.name].shape) for spec in self.inputs)
+
+    def _prepared(self, shapes: Shapes) -> Work:
+        if shapes not in self._works:
+            self._works[shapes] = self._work(shapes)
+        return self._works[shapes]
+
+    def _record(self, shapes: Shapes) -> Recorded:
+        if shapes not in self._recorded:
+            kinds = [getattr(torch, spec.dtype.name) for spec in self.inputs]
+            inputs = {
+                spec.name: torch.zeros(shape, dtype=kind, device=self._device)
+                for spec, shape, kind in zip(self.inputs, shapes, kinds, strict=True)
+            }
+            self._recorded[shapes] = Recorded(self._prepared(shapes), inputs)
+        return self._recorded[shapes]
+
+    @contextlib.contextmanager
+    def _quiet(self) -> Iterator[None]:
+        guard = torch.cuda.device(self._device) if self._device.type == "cuda" else contextlib.nullcontext()
+        with torch.inference_mode(), guard:
+            yield
