@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -63,16 +64,40 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], Tensor | None]:
     The tensors may lie in the mapped file. Raises CheckpointError for a missing, cut or other file.
     """
     path = Path(path)
+    state, markers = _read_safetensors(path) if _is_safetensors(path) else (_read_torch(path), None)
+    check(state, str(path))
+    return state, markers
+
+
+def marker_ids(path: str | Path, markers: str | Path | None = None) -> Tensor:
+    """The marker ids that go with the weights `path`: of the file `markers`, else those the weights note.
+
+    Raises CheckpointError when the weights are missing or cut, or there are no such markers.
+    """
+    path = Path(path)
+    noted = _noted_markers(path) if _is_safetensors(path) and markers is None else None
+    return _markers(path, markers, noted)
+
+
+def _markers(path: Path, markers: str | Path | None, noted: Tensor | None) -> Tensor:
+    if markers is not None:
+        return read_markers(markers)
+    if noted is None:
+        raise CheckpointError(
+            f"{path}: it does not note the {MARKERS} marker vertices; expected --markers smpl_ssm.npy beside it, or "
+            f"type: {CONVERT_COMMAND} --markers smpl_ssm.npy"
+        )
+    return noted
+
+
+def _is_safetensors(path: Path) -> bool:
     if not path.is_file():
         raise CheckpointError(
             f"{path}: there is no such file; expected {OFFICIAL} from the authors of W-HMR, or what this wrote: "
             f"{CONVERT_COMMAND}"
         )
     with path.open("rb") as f:
-        start = f.read(9)
-    state, markers = _read_safetensors(path) if start[8:] == b"{" else (_read_torch(path), None)
-    check(state, str(path))
-    return state, markers
+        return f.read(9)[8:] == b"{"
 
 
 def load(
@@ -87,14 +112,7 @@ def load(
     Raises CheckpointError for files that are missing, cut or others.
     """
     state, noted = read(path)
-    if markers is None and noted is None:
-        raise CheckpointError(
-            f"{path}: it does not note the {MARKERS} marker vertices; expected --markers smpl_ssm.npy beside it, or "
-            f"type: {CONVERT_COMMAND} --markers smpl_ssm.npy"
-        )
-    ids = read_markers(markers) if markers is not None else noted
-    assert ids is not None
-    return assemble(state, ids, config).to(device)
+    return assemble(state, _markers(Path(path), markers, noted), config).to(device)
 
 
 def assemble(state: Mapping[str, Tensor], marker_ids: Tensor, config: Config | None = None) -> WHMR:
@@ -160,17 +178,28 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Tensor | None]:
+    with _opened(path) as f:
+        state = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118 (it is no dict)
+    return state, _noted_markers(path)
+
+
+def _noted_markers(path: Path) -> Tensor | None:
+    with _opened(path) as f:
+        noted = (f.metadata() or {}).get(MARKER_KEY)
+    return None if noted is None else torch.tensor(json.loads(noted))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "pt") as f:
-            state = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118 (it is no dict)
-            noted = (f.metadata() or {}).get(MARKER_KEY)
+            yield f
     except (SafetensorError, OSError, ValueError) as e:
         raise CheckpointError(
             f"{path}: expected whole weights, got a cut file ({e}). Type: {CONVERT_COMMAND}"
         ) from None
-    return state, None if noted is None else torch.tensor(json.loads(noted))
 
 
 def save(state: Mapping[str, Tensor], path: str | Path, marker_ids: Tensor | None = None) -> None:

@@ -1,0 +1,102 @@
+"""The exported engines as a stream calls them: a picture and its people's boxes in, bodies out.
+
+=============  ===============  =====================================================================
+boxes          (B, 5)           cx, cy, side, W, H in pixels: the squares the crops were taken from
+Rs             (B, 24, 3, 3)    R_camera_root, then parent-relative
+betas          (B, 10)
+cam            (B, 3)           s, tx, ty of the weak camera on the crop
+Tz             (B)              metres
+R_level_root   (B, 3, 3)        OrientCorrect's
+joints         (B, 24, 3)       metres, camera axes, before any translation
+=============  ===============  =====================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from engines.runtime import Engine, open_engine
+from engines.whmr import store
+from engines.whmr.parts import PARTS
+from engines.whmr.preprocess import crops, picture, square_boxes
+
+#: A detector's boxes end at the body, training's were about 1.2 times as large.
+ENLARGE = 1.15
+_KEPT = ("Rs", "betas", "cam", "R_level_root", "joints")
+
+
+class WhmrEngines:
+    """The three engines in `folder`, opened; for one thread.
+
+    Raises what `open_engine` does.
+    """
+
+    def __init__(self, folder: Path, device: str = "cpu", backend: str = "auto", threads: int | None = None) -> None:
+        self.smpl: Mapping[str, NDArray[Any]] = store.body_arrays(folder)
+        self.device = device
+        self._engines: dict[str, Engine] = {}
+        try:
+            for name in PARTS:
+                path = store.engine_file(folder, name)
+                self._engines[name] = open_engine(path, device, backend, threads=threads)
+        except (OSError, ValueError):
+            self.close()
+            raise
+
+    @classmethod
+    def open(
+        cls, weights: str | Path, markers: str | Path | None = None, folder: Path | None = None, device: str = "cpu",
+        backend: str = "auto", threads: int | None = None,
+    ) -> WhmrEngines:  # fmt: skip
+        """The engines that were prepared of these weights in the store `folder` (None: engines/store/whmr).
+
+        Raises CheckpointError (an OSError) for files that are missing or others, and what `open_engine` raises.
+        """
+        return cls(store.find(weights, markers, folder), device, backend, threads)
+
+    def warm(self, max_people: int) -> None:
+        """Prepares the engines for people; on a CPU for one, as each number costs seconds and half a gigabyte."""
+        batches = (1,) if self.device == "cpu" else tuple(range(1, max_people + 1))
+        for name in ("body", "regress"):
+            self._engines[name].warm(batches)
+
+    def camera(self, image: NDArray[np.uint8]) -> tuple[float, float, float]:
+        """Vertical field of view, pitch and roll in radians of the camera that took `image` (H, W, 3) RGB.
+
+        pitch > 0 looks down, roll > 0 lowers the horizon's right end: R_camera_level = Rx(pitch) Rz(roll).
+        """
+        out = self._engines["camera"]({"picture": picture(_tensor(image)).numpy()})
+        vfov, pitch, roll = out["angles"][0].tolist()
+        return vfov, pitch, roll
+
+    def people(
+        self, image: NDArray[np.uint8], boxes_xyxy: ArrayLike, R_camera_level: ArrayLike
+    ) -> dict[str, NDArray[np.float32]]:
+        """The bodies of all people of `image` (H, W, 3) RGB in one batch; see the module's table.
+
+        boxes_xyxy (B, 4) pixels, B >= 1; R_camera_level (3, 3) of the calibration. Raises ValueError for empty boxes.
+        """
+        boxes = square_boxes(boxes_xyxy, (image.shape[1], image.shape[0]), ENLARGE)
+        body = self._engines["body"]({"crops": crops(_tensor(image), torch.from_numpy(boxes)).numpy()})
+        level = np.ascontiguousarray(np.broadcast_to(np.asarray(R_camera_level, np.float32), (len(boxes), 3, 3)))
+        feed = {name: body[name] for name in ("f1", "f2", "f3")}
+        out = self._engines["regress"](feed | {"boxes": boxes, "R_camera_level": level})
+        kept = {name: out[name].copy() for name in _KEPT}
+        return kept | {"boxes": boxes, "Tz": body["Tz"].copy()}
+
+    def close(self) -> None:
+        """Frees the engines."""
+        for engine in self._engines.values():
+            engine.close()
+        self._engines.clear()
+
+
+def _tensor(image: NDArray[np.uint8]) -> torch.Tensor:
+    # torch warns of arrays that it could write to but must not
+    return torch.from_numpy(image if image.flags.writeable and image.flags.c_contiguous else image.copy())
