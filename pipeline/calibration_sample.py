@@ -29,6 +29,7 @@ SHOULDERS, HIPS, KNEES, ANKLES = (
 HIPS_AT, LEGS_AT, SHINS_AT, SOLES_AT = np.arange(6, 8), np.arange(6, 12), np.arange(8, 16), np.arange(12, 16)
 
 MIN_VISIBLE = 8  # landmarks of BODY, inside the picture
+MIN_SCORE = 0.7  # what is taken for a person by mistake scores half, people score nearly one
 MIN_VISIBILITY = 0.5
 MIN_EXTENT_PX = 60.0  # diagonal of the visible landmarks
 MAX_ERROR_M = 0.20  # root mean square between the metric landmarks and the picture brought to metres
@@ -82,6 +83,8 @@ def make_sample(
 
     `scale` multiplies the metric landmarks (the person's true size over the one they assume).
     """
+    if landmarks.score < MIN_SCORE:
+        return "unsure"
     uv = landmarks.points_px[BODY]
     inside = ((uv >= 0) & (uv <= np.asarray(size_wh) - 1)).all(-1)
     visibility = landmarks.visibility[BODY]

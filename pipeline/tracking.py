@@ -108,7 +108,8 @@ class Tracker:
         """The sightings by which tracks live on: good enough, and one a person."""
         good = []
         for s in sightings:
-            s.track.doubts = s.track.doubts + 1 if s.landmarks.score < ACCEPT else 0
+            # A good frame takes back one doubt, not all: things that now and then look like somebody flicker
+            s.track.doubts = s.track.doubts + 1 if s.landmarks.score < ACCEPT else max(s.track.doubts - 1, 0)
             if s.landmarks.score >= SURELY_LOST and s.track.doubts < DOUBTFUL_FRAMES:
                 good.append(s)
         for i, a in enumerate(good):
