@@ -18,9 +18,9 @@ _DTYPES = {"float": "float32", "double": "float64"}
 class OnnxEngine:
     """An ONNX model in ONNX Runtime, on the CPU or through its CUDA provider.
 
-    A model computes in the precision it was exported in (its metadata say "precision"; none is fp32). Raises EngineError
-    when another is asked for, when ONNX Runtime or its provider for `device` is not installed, or when it cannot read
-    the model.
+    A model computes in the precision it was exported in (its metadata say "precision"; none is fp32). Raises
+    EngineError when another is asked for, when ONNX Runtime or its provider for `device` is not installed, or when it
+    cannot read the model.
     """
 
     def __init__(self, path: Path, device: str = "cpu", precision: str = "fp32", threads: int | None = None) -> None:

@@ -65,21 +65,29 @@ def plan_path(name: str, key: PlanKey, store: str | Path | None = None) -> Path:
     return store_dir(store) / FOLDER / f"{name}-{key.digest()}.plan"
 
 
-def save(name: str, key: PlanKey, plan: bytes, store: str | Path | None = None, notes: Any = None) -> Path:
+def save(name: str, key: PlanKey, plan: bytes, store: str | Path | None = None) -> Path:
     """Writes plan and manifest, the manifest last, each in one move; returns the plan's path.
 
-    notes: what else the manifest should say (differences to fp32, build time). Raises PlanError where it cannot.
+    Raises PlanError where it cannot.
     """
     path = plan_path(name, key, store)
     sums = {"sha256": hashlib.sha256(plan).hexdigest(), "bytes": len(plan)}
-    manifest = {"version": VERSION, "name": name, "key": asdict(key), "plan": sums, "notes": notes}
+    manifest = {"version": VERSION, "name": name, "key": asdict(key), "plan": sums}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(path, plan)
         _write(_manifest_path(path), json.dumps(manifest, indent=1).encode())
     except OSError as e:
-        raise PlanError(f"{path}: the plan cannot be written ({e.strerror}). Name another folder by WHMR_MODEL_DIR.") from e
+        raise PlanError(
+            f"{path}: the plan cannot be written ({e.strerror}). Name another folder by WHMR_MODEL_DIR."
+        ) from e
     return path
+
+
+def annotate(path: Path, notes: Any) -> None:
+    """Writes what else is to be said of a stored plan, such as its differences to fp32, into its manifest."""
+    manifest = _read_manifest(path, "") | {"notes": notes}
+    _write(_manifest_path(path), json.dumps(manifest, indent=1).encode())
 
 
 def load(name: str, key: PlanKey, store: str | Path | None = None) -> bytes:

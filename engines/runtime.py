@@ -78,6 +78,7 @@ class EngineError(OSError):
     """A runtime is missing or cannot open a model."""
 
 
+_BUILD = "Type: python -m engines.build --weights WEIGHTS --backend "
 Opener = Callable[[Path, str, str, int | None], Engine]
 
 
@@ -100,7 +101,7 @@ BACKENDS: dict[str, Opener] = {
 #: What "auto" tries, in this order, by the kind of device (the part of its name before a colon) and the file's ending.
 PREFERENCE: dict[str, dict[str, tuple[str, ...]]] = {
     "cpu": {".onnx": ("openvino", "onnx"), ".json": ("torch",)},
-    "cuda": {".onnx": ("tensorrt", "onnx"), ".plan": ("tensorrt",), ".json": ("torch",)},
+    "cuda": {".onnx": ("tensorrt", "onnx", "torch"), ".plan": ("tensorrt",), ".json": ("torch",)},
 }
 
 
@@ -108,6 +109,9 @@ def open_engine(
     path: str | Path, device: str = "cpu", backend: str = "auto", precision: str = "fp32", threads: int | None = None
 ) -> Engine:
     """Opens the model file `path`: an ONNX file, a TensorRT plan (.plan), or a note of weights for torch (.json).
+
+    Beside X.onnx may lie X.fp16.onnx, which fp16 takes, and X.torch.json, which torch takes. TensorRT looks for the
+    plan of an ONNX file in the store.
 
     device     "cpu", or "cuda" or "cuda:1" for a GPU
     backend    a name of `BACKENDS`, or "auto": the first of `PREFERENCE` that opens, the reason logged for the others
@@ -130,18 +134,31 @@ def open_engine(
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such model file.")
     if backend != "auto":
-        return BACKENDS[backend](path, device, precision, threads)
+        return BACKENDS[backend](_variant(path, backend, precision), device, precision, threads)
     reasons = []
     names = PREFERENCE[kind].get(path.suffix)
     if names is None:
         raise ValueError(f"{path}: expected a file that ends in {' or '.join(PREFERENCE[kind])} for {device}.")
     for name in names:
         try:
-            return BACKENDS[name](path, device, precision, threads)
+            return BACKENDS[name](_variant(path, name, precision), device, precision, threads)
         except EngineError as e:
             log.warning("%s: back end %s is passed over: %s", path.name, name, e)
             reasons.append(f"{name}: {e}")
     raise EngineError(f"{path}: no back end opens it on {device} ({'; '.join(reasons)}).")
+
+
+def _variant(path: Path, backend: str, precision: str) -> Path:
+    """The file beside `path` that a back end takes in its place: X.torch.json, or X.fp16.onnx, for X.onnx."""
+    if path.suffix != ".onnx":
+        return path
+    if backend.startswith("torch"):
+        other = path.with_name(f"{path.name.removesuffix('.onnx').removesuffix('.fp16')}.torch.json")
+        if not other.is_file():
+            raise EngineError(f"{other}: torch opens a note of weights, which is not there. {_BUILD}{backend}")
+        return other
+    half = path.with_suffix(".fp16.onnx")
+    return half if precision == "fp16" and half.is_file() else path
 
 
 def shapes_of(specs: tuple[TensorSpec, ...], batch: int) -> list[tuple[int, ...]]:

@@ -92,7 +92,7 @@ class TensorEngine(ABC):
             if self._device.type == "cuda":
                 return self._record(shapes).from_host(feed)
             # arrays of other owners may be read-only, which torch warns of although nothing writes
-            tensors = {s.name: torch.from_numpy(np.require(feed[s.name], requirements="CW")) for s in self.inputs}
+            tensors = {s.name: torch.from_numpy(np.require(feed[s.name], requirements=("C", "W"))) for s in self.inputs}
             return {name: value.numpy() for name, value in self._prepared(shapes)(tensors).items()}
 
     def on_device(self, feed: Mapping[str, Tensor]) -> Tensors:

@@ -1,0 +1,66 @@
+"""How far W-HMR's engines are from others of the same weights, in what a user sees: mm, degrees, focal length."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from engines.runtime import Engine
+from engines.whmr import geometry
+from engines.whmr.parts import example
+
+#: What half precision may cost: vertices and joints, rotations of joints and camera, focal length.
+LIMITS = {"vertices_mm": 2.0, "rotation_deg": 0.3, "camera_deg": 0.3, "focal_pct": 1.0}
+Arrays = Mapping[str, NDArray[Any]]
+
+
+def arrays(name: str, batch: int, seed: int = 0, size_wh: tuple[int, int] = (800, 600)) -> dict[str, NDArray[Any]]:
+    """The example inputs of the engine `name`, `engines.whmr.parts.example`, as arrays."""
+    return {key: value.numpy() for key, value in example(name, batch, seed, size_wh).items()}
+
+
+def differences(
+    reference: Mapping[str, Engine], other: Mapping[str, Engine], batch: int, seed: int = 0
+) -> dict[str, float]:
+    """The largest differences by the names of `LIMITS`, over `batch` people; an engine `other` lacks is not compared.
+
+    What `body` gives is passed on to `regress`, as in use. Both need `regress` for all but camera_deg.
+    """
+    found: dict[str, float] = {}
+    if "camera" in other:
+        feed = arrays("camera", 1, seed)
+        a, b = (np.array(e["camera"](feed)["angles"]) for e in (reference, other))
+        found["camera_deg"] = float(np.degrees(np.abs(a - b).max()))
+    if "regress" in other or "body" in other:
+        ours, theirs = (_bodies(e, reference, batch, seed) for e in (reference, other))
+        found["vertices_mm"] = 1e3 * float(np.linalg.norm(ours["vertices"] - theirs["vertices"], axis=-1).max())
+        turns = (_angle_deg(ours[k], theirs[k]) for k in ("Rs", "R_level_root"))
+        found["rotation_deg"] = max(turns)
+        found["focal_pct"] = 100 * float(np.abs(theirs["focal"] / ours["focal"] - 1).max())
+    return found
+
+
+def beyond(found: Mapping[str, float]) -> list[str]:
+    """What exceeds `LIMITS`, or is no number, in words."""
+    return [
+        f"{name} {value:.3g} (limit {LIMITS[name]:g})" for name, value in found.items() if not value <= LIMITS[name]
+    ]
+
+
+def _bodies(engines: Mapping[str, Engine], fallback: Mapping[str, Engine], batch: int, seed: int) -> Arrays:
+    body, regress = (engines.get(name, fallback[name]) for name in ("body", "regress"))
+    feed = arrays("regress", batch, seed)
+    maps = {key: value.copy() for key, value in body(arrays("body", batch, seed)).items()}
+    out = {k: v.copy() for k, v in regress(feed | {k: maps[k] for k in ("f1", "f2", "f3")}).items()}
+    cam, boxes, Tz = (torch.from_numpy(x) for x in (out["cam"], feed["boxes"], maps["Tz"]))
+    return out | {"focal": geometry.focal_px(cam[:, 0], boxes[:, 2], Tz).numpy()}
+
+
+def _angle_deg(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """Largest angle between rotations (..., 3, 3); by the chord, which is exact for small ones."""
+    chord = np.linalg.norm(a.astype(np.float64) - b.astype(np.float64), axis=(-2, -1)) / np.sqrt(8)
+    return float(np.degrees(2 * np.arcsin(np.clip(chord, 0, 1))).max())
