@@ -26,8 +26,8 @@ _OTHER_FOOT, _SAME_FOOT = (1, 0, 3, 2), (2, 3, 0, 1)
 #: Joints above the sole of a standing adult.
 ABOVE_SOLE_M = (0.08, 0.08, 0.03, 0.03)
 
-ENTER_M_S, LEAVE_M_S, RUN_M_S = 0.25, 0.45, 1.2
-ENTER_SHARE = 0.55  # of both feet's speeds
+ENTER_M_S, LEAVE_M_S, RUN_M_S = 0.35, 0.6, 1.2
+ENTER_SHARE = 0.45  # of both feet's speeds
 ENTER_S = 0.03
 ENTER_HEIGHT_M, LEAVE_HEIGHT_M = 0.10, 0.18  # above the lowest of the four
 #: Who walks has a foot on the floor: where the last one leaves with a jolt, it was a landmark that jumped, for as long.
@@ -35,14 +35,14 @@ JOLT_M_S, LEAVE_LAST_S = 0.9, 0.12
 HEEL_M = 0.12  # above its ball: a heel that is raised
 HIGHEST_FLOOR_M = 0.35  # of what is shown: its height is known no better than the camera's tilt
 #: How far a point may be from its anchor: across the view, there with some speed, and along it.
-LEAVE_ACROSS_M, NEAR_ACROSS_M, LEAVE_ALONG_M = 0.08, 0.04, 0.50
+LEAVE_ACROSS_M, NEAR_ACROSS_M, LEAVE_ALONG_M = 0.10, 0.05, 0.50
 #: A point that its leg misses by more lets go, and for how long.
 MISS_M, AGAIN_S = 0.06, 0.1
 MIN_CONFIDENCE = 0.3
 #: Time constants of the speed while it rises and while it falls.
 SPEED_S, STOP_S = 0.06, 0.03
-#: In which an anchor follows what is measured across the view and along it, and the body comes down to the floor.
-FOLLOW_ACROSS_S, FOLLOW_ALONG_S, FLOOR_S = 1.5, 4.0, 1.5
+#: In which an anchor follows what is measured across the view and along it, the body comes down and the anchor does.
+FOLLOW_ACROSS_S, FOLLOW_ALONG_S, LIFT_S, FLOOR_S = 1.5, 6.0, 3.0, 4.0
 ON_FLOOR_M = 0.15
 FADE_S = 0.05
 MAX_LIFT_M = 0.4
@@ -183,7 +183,7 @@ class Feet:
     def _come_down(self, heights: list[float], dt: float) -> None:
         """Moves the lift toward the `heights` of touching ankles; the anchors come down with the body."""
         if heights:
-            down = sum(heights) / len(heights) * (1.0 - math.exp(-dt / FLOOR_S))
+            down = sum(heights) / len(heights) * (1.0 - math.exp(-dt / LIFT_S))
             down = min(max(down, -MAX_LIFT_M - self.lift_m), MAX_LIFT_M - self.lift_m)
             self.lift_m += down
             for p in self._points:

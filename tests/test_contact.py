@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.contact import ABOVE_SOLE_M, MISS_M, Feet, Seen
+from pipeline.contact import ABOVE_SOLE_M, LEAVE_ACROSS_M, MISS_M, Feet, Seen
 
 VIEW = (0.0, 0.0, -1.0)
 #: Left and right ankle, left and right ball, of somebody who stands three metres before a level camera 1 m up.
@@ -105,7 +105,7 @@ def test_a_heel_that_lifts_leaves_the_ball_where_it_is():
 
 def test_what_stands_too_high_comes_down_with_the_body():
     feet, high = Feet(camera_of(STANDING)), STANDING + np.array([0.0, 0.1, 0.0])
-    for _ in range(240):
+    for _ in range(450):
         world = high - [0.0, feet.lift_m, 0.0]
         feet.look(seen(world), 1 / 30)
         placed = feet.place(world.tolist(), 1 / 30, True)
@@ -135,6 +135,28 @@ def test_a_foot_that_its_leg_misses_lets_go_and_eases_away():
     missed[0, 1] += 2 * MISS_M
     feet.let_go(goals, missed.tolist())
     assert feet.touching == (False, True, True, True)
+    feet.look(seen(STANDING), 1 / 30)
+    feet.look(seen(STANDING), 1 / 30)
+    assert feet.touching == (False, True, True, True)
+
+
+def test_landmarks_that_jump_for_a_look_do_not_lift_the_only_foot():
+    worlds = standing(90)
+    worlds[:, [0, 2], 0] += 0.05 * np.arange(90)[:, None]
+    worlds[60:62, [1, 3], 0] -= 0.25
+    touched, placed = walk(worlds)
+    assert not touched[15:, [0, 2]].any()
+    assert touched[15:, [1, 3]].all()
+    assert np.linalg.norm(np.diff(placed[40:, [1, 3]], axis=0), axis=-1).max() < 0.005
+
+
+def test_the_only_foot_leaves_soon_where_it_has_really_gone():
+    worlds = standing(90)
+    worlds[:, [0, 2], 0] += 0.05 * np.arange(90)[:, None]
+    worlds[60:, [1, 3], 0] -= 0.25
+    touched, placed = walk(worlds)
+    assert not touched[65, [1, 3]].any()
+    assert np.linalg.norm(placed[80] - worlds[80], axis=-1).max() < LEAVE_ACROSS_M
 
 
 def test_the_body_gives_way_at_once_and_comes_back_slowly():
