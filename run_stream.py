@@ -16,27 +16,33 @@ import sys
 import threading
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from calibration_cache.files import calibration_from_focal, calibration_from_fov, read_calibration_file
 from calibration_cache.store import CalibrationStore
+from calibration_cache.supplied import supplied_calibration
 from engines.blazepose import BlazePose
 from engines.mediapipe_reference import MediaPipeReference
 from pipeline.body import BodyModel, open_body
 from pipeline.calibration import ESTIMATOR, Calibrator
 from pipeline.console import StatusLine, configure_logging
 from pipeline.detector import MediaPipeDetector, PersonDetector
-from pipeline.options import parser
-from pipeline.overlay import FPS_RANGE, OverlayWriter, Viewer
+from pipeline.options import parser, recovery_of
 from pipeline.publisher import Publisher
-from pipeline.recorder import Recorder
 from pipeline.recovery import LandmarkRecovery
-from pipeline.sinks import OverlaySink, PrintSink, PublishSink, RecordSink, ViewSink
+from pipeline.sinks import PublishSink, open_sinks
 from pipeline.smoothing import PoseSmoother
 from pipeline.source import Source, SourceState, open_source, sanitize_camera_id
 from pipeline.source_spec import parse_spec, slug
-from pipeline.stream import Detector, Sink, Stream
-from pipeline.types import CameraCalibration
+from pipeline.stream import Calibrates, Detector, Sink, Stream
 from pipeline.video_file import check_readable
+from pipeline.whmr_body import body_of
+from pipeline.whmr_calibration import ESTIMATOR as WHMR_ESTIMATOR
+from pipeline.whmr_calibration import WhmrCalibrator
+from pipeline.whmr_orientation import NetworkOrientation
+from pipeline.whmr_recovery import WhmrRecovery
+
+if TYPE_CHECKING:
+    from engines.whmr.live import WhmrEngines
 
 log = logging.getLogger("run_stream")
 
@@ -51,48 +57,38 @@ def open_detector(options: argparse.Namespace, stack: ExitStack) -> Detector:
     return PersonDetector(stack.enter_context(closing(blazepose)), options.max_people)
 
 
-def supplied_calibration(options: argparse.Namespace, source: Source) -> CameraCalibration | None:
-    """What the user says of the camera."""
-    if options.calibration is not None:
-        return read_calibration_file(options.calibration, source.camera_id, source.size_wh)
-    if options.focal is not None:
-        return calibration_from_focal(source.camera_id, source.size_wh, options.focal)
-    if options.fov is not None:
-        return calibration_from_fov(source.camera_id, source.size_wh, options.fov)
-    return None
+def open_network(options: argparse.Namespace, stack: ExitStack) -> WhmrEngines:
+    """W-HMR's engines, built and warmed; PyTorch is imported for no other recovery."""
+    try:
+        from engines.whmr.live import WhmrEngines
+    except ImportError as error:
+        raise ImportError(f"--recovery whmr needs PyTorch ({error}): pip install -r requirements.txt") from error
+    network = WhmrEngines.open(options.weights, options.markers, options.engines, options.device, options.backend,
+                               options.threads)  # fmt: skip
+    stack.enter_context(closing(network)).warm(options.max_people)
+    return network
 
 
-def open_stream(options: argparse.Namespace, source: Source, detector: Detector, body: BodyModel) -> Stream:
-    """Every stage behind the source."""
-    supplied = supplied_calibration(options, source)
-    recovery = LandmarkRecovery(body, options.height)
+def open_stream(
+    options: argparse.Namespace, source: Source, detector: Detector, body: BodyModel, network: WhmrEngines | None = None
+) -> Stream:
+    """Every stage behind the source; with W-HMR's recovery where there is its network, whose body `body` is."""
+    supplied = supplied_calibration(source.camera_id, source.size_wh, options.calibration, options.focal, options.fov)
+    whmr = WhmrRecovery(network, body, options.height) if network else None
+    recovery = whmr or LandmarkRecovery(body, options.height)
     # A file's result must not depend on earlier runs, so only cameras have a cache unless one is named
     camera = source.live and not options.realtime
     cached = supplied is None and not options.no_cache and (camera or options.calibration_dir is not None)
     store = CalibrationStore(options.calibration_dir) if cached else None
 
-    def calibrator_for(camera_id: str, size_wh: tuple[int, int]) -> Calibrator:
-        initial = store.load(camera_id, size_wh, ESTIMATOR) if store else supplied
-        return Calibrator(camera_id, size_wh, initial, recovery.metric_scale)
+    def calibrator_for(camera_id: str, size_wh: tuple[int, int]) -> Calibrates:
+        initial = store.load(camera_id, size_wh, WHMR_ESTIMATOR if whmr else ESTIMATOR) if store else supplied
+        calibrator = Calibrator(camera_id, size_wh, initial, recovery.metric_scale)
+        return WhmrCalibrator(calibrator, network.camera, whmr.take_sightings) if network and whmr else calibrator
 
     keep = store.save if store else lambda calibration: None
-    return Stream(detector, calibrator_for, recovery, PoseSmoother(body, options.smoothing), keep)
-
-
-def open_sinks(options: argparse.Namespace, source: Source, stop: threading.Event, stack: ExitStack) -> list[Sink]:
-    """The recording, the overlay and the window that were asked for."""
-    sinks: list[Sink] = []
-    if options.print:
-        sinks.append(PrintSink())
-    if options.record:
-        sinks.append(RecordSink(stack.enter_context(Recorder(options.record))))
-    if options.overlay:
-        fps = min(max(source.fps or 30.0, FPS_RANGE[0]), FPS_RANGE[1])
-        writer = OverlayWriter(options.overlay, fps, source.size_wh)
-        sinks.append(stack.enter_context(closing(OverlaySink(writer, lossless=not source.live))))
-    if options.view:
-        sinks.append(stack.enter_context(closing(ViewSink(Viewer(f"{source.camera_id} (q quits)"), stop))))
-    return sinks
+    corrector = NetworkOrientation() if whmr else None
+    return Stream(detector, calibrator_for, recovery, PoseSmoother(body, options.smoothing), keep, corrector)
 
 
 def run(options: argparse.Namespace, stop: threading.Event) -> None:
@@ -102,7 +98,8 @@ def run(options: argparse.Namespace, stop: threading.Event) -> None:
         if isinstance(target, Path):
             check_readable(target)  # a wrong name is said at once, not after the networks are built
         camera_id = slug(options.camera_id) if options.camera_id else sanitize_camera_id(options.source)
-        body = open_body(options.body)
+        network = open_network(options, stack) if recovery_of(options) == "whmr" else None
+        body = body_of(network.smpl, str(options.weights)) if network else open_body(options.body)
         publisher = Publisher(camera_id, options.bind, options.curve_keys)
         publish = stack.enter_context(closing(PublishSink(publisher)))
         detector = open_detector(options, stack)
@@ -110,11 +107,11 @@ def run(options: argparse.Namespace, stop: threading.Event) -> None:
             open_source(options.source, camera_id=camera_id, size_wh=options.size, fps=options.fps,
                         realtime=options.realtime, loop=options.loop)
         )  # fmt: skip
-        stream = open_stream(options, source, detector, body)
+        stream = open_stream(options, source, detector, body, network)
         # Until here a signal ends the program at once, even inside a driver; from here there is something to lose
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())
-        sinks = [publish, *open_sinks(options, source, stop, stack)]
+        sinks: list[Sink] = [publish, *open_sinks(options, source, stop, stack)]
         line = stack.enter_context(StatusLine(live=False if options.print else None))
         sinks.append(lambda frame, result: line.update(result, state=str(source.state)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -10,7 +11,9 @@ from typing import NoReturn
 from pipeline.publisher import DEFAULT_BIND
 from pipeline.smoothing import LEVELS
 
-RECOVERIES = ("auto", "landmark")
+log = logging.getLogger(__name__)
+
+RECOVERIES = ("auto", "landmark", "whmr")
 DETECTORS = ("blazepose", "mediapipe")
 BACKENDS = ("auto", "openvino", "onnx")
 
@@ -81,7 +84,11 @@ def _people_in_view(group: argparse._ArgumentGroup) -> None:
     add("--height", type=_number(0.5, 2.5, "metres"), metavar="M", help=height)
     detector = "mediapipe is MediaPipe's own PoseLandmarker, slower (default %(default)s)"
     add("--detector", choices=DETECTORS, default=DETECTORS[0], help=detector)
-    add("--recovery", choices=RECOVERIES, default="auto", help="auto takes the best there is: landmark")
+    recovery = "auto takes the best there is: whmr where weights and a GPU are named, else landmark"
+    add("--recovery", choices=RECOVERIES, default="auto", help=recovery)
+    add("--weights", metavar="W", help="of whmr: checkpoint, .safetensors file, or synthetic (poses mean nothing)")
+    add("--markers", type=Path, metavar="NPY", help="W-HMR's smpl_ssm.npy, unless the weights note it")
+    add("--engines", type=Path, metavar="DIR", help="where whmr's engines lie (default: engines/store/whmr)")
     body = "default, or smpl=FILE for your own SMPL model (through smplx: not for commercial use)"
     add("--body", default="default", metavar="B", help=body)
     smoothing = "steadier and later, or livelier (default %(default)s)"
@@ -114,6 +121,33 @@ def _machine(group: argparse._ArgumentGroup) -> None:
     add("--backend", choices=BACKENDS, default="auto", help="what runs the networks (default %(default)s)")
     add("--threads", type=_threads, metavar="N", help="of the networks (default: one a physical core)")
     add("-v", "--verbose", action="count", default=0, help="say more")
+
+
+def recovery_of(options: argparse.Namespace) -> str:
+    """The recovery that the options ask for: "landmark" or "whmr".
+
+    Raises ValueError where they contradict one another.
+    """
+    if options.recovery == "landmark" and (options.weights or options.markers):
+        raise ValueError("--weights and --markers are whmr's: expected --recovery whmr with them, got landmark.")
+    if options.markers and not options.weights:
+        raise ValueError("--markers belongs to --weights: expected --weights FILE beside it, got none.")
+    if options.recovery == "whmr" and not options.weights:
+        raise ValueError(
+            "--recovery whmr: expected the network's weights, --weights FILE (README, Official weights) or "
+            "--weights synthetic to try it without, got none."
+        )
+    if options.recovery == "auto" and not (options.weights and options.device.startswith("cuda")):
+        if options.weights:
+            log.warning("--recovery auto takes whmr on a GPU only (--device cuda): type --recovery whmr for it here.")
+        return "landmark"
+    if options.recovery == "landmark":
+        return "landmark"
+    if options.body != "default":
+        raise ValueError(
+            f"--body {options.body}: the whmr recovery brings the body that is inside its weights; leave out --body."
+        )
+    return "whmr"
 
 
 _GROUPS = {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import queue
 import sys
 import threading
 import time
+from contextlib import ExitStack, closing
 from typing import TextIO
 
 import cv2
@@ -14,10 +16,11 @@ import cv2
 from pipeline.drawing import draw
 from pipeline.limited_log import LimitedLog
 from pipeline.messages import pose_message, topic
-from pipeline.overlay import OverlayWriter, Viewer
+from pipeline.overlay import FPS_RANGE, OverlayWriter, Viewer
 from pipeline.publisher import Publisher
 from pipeline.recorder import Recorder
 from pipeline.source_base import Source, SourceState
+from pipeline.stream import Sink
 from pipeline.subscriber import describe
 from pipeline.types import Frame, FrameResult
 
@@ -160,3 +163,19 @@ _STATES = {
     SourceState.CONNECTING: "starting", SourceState.STREAMING: "running", SourceState.STALE: "lost",
     SourceState.RECONNECTING: "lost", SourceState.ENDED: "ended",
 }  # fmt: skip
+
+
+def open_sinks(options: argparse.Namespace, source: Source, stop: threading.Event, stack: ExitStack) -> list[Sink]:
+    """The recording, the overlay and the window that were asked for."""
+    sinks: list[Sink] = []
+    if options.print:
+        sinks.append(PrintSink())
+    if options.record:
+        sinks.append(RecordSink(stack.enter_context(Recorder(options.record))))
+    if options.overlay:
+        fps = min(max(source.fps or 30.0, FPS_RANGE[0]), FPS_RANGE[1])
+        writer = OverlayWriter(options.overlay, fps, source.size_wh)
+        sinks.append(stack.enter_context(closing(OverlaySink(writer, lossless=not source.live))))
+    if options.view:
+        sinks.append(stack.enter_context(closing(ViewSink(Viewer(f"{source.camera_id} (q quits)"), stop))))
+    return sinks

@@ -6,12 +6,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
 
-from pipeline.calibration import Calibrator
 from pipeline.clock import StageClock
 from pipeline.limited_log import LimitedLog
 from pipeline.orientation import OrientationCorrector
@@ -38,6 +37,32 @@ class Detector(Protocol):
         ...
 
 
+class Calibrates(Protocol):
+    """Follows one camera: `pipeline.calibration` has the one for landmarks."""
+
+    @property
+    def current(self) -> CameraCalibration:
+        """The calibration as it stands."""
+        ...
+
+    def update(self, t_s: float, detections: Sequence[Detection]) -> CameraCalibration:
+        """Takes what was seen at `t_s` seconds."""
+        ...
+
+    def camera_moved(self, t_s: float) -> CameraCalibration:
+        """What was known of gravity and height is void."""
+        ...
+
+
+@runtime_checkable
+class Sighted(Protocol):
+    """A calibrator or recovery that wants the picture itself."""
+
+    def see(self, frame: Frame) -> None:
+        """Takes the frame that its next call is about."""
+        ...
+
+
 class Sink(Protocol):
     """Takes what the stream makes of each frame."""
 
@@ -51,25 +76,27 @@ class Stream:
 
     calibrator_for  makes the calibrator once the size of the pictures is known, and again if it changes
     keep            is given calibrations worth keeping, now and then and at the end
+    corrector       sets bodies upright in the world; None: the default
     """
 
     def __init__(
         self,
         detector: Detector,
-        calibrator_for: Callable[[str, tuple[int, int]], Calibrator],
+        calibrator_for: Callable[[str, tuple[int, int]], Calibrates],
         recovery: Recovery,
         smoother: PoseSmoother,
         keep: Callable[[CameraCalibration], object] = lambda calibration: None,
+        corrector: OrientationCorrector | None = None,
     ) -> None:
         self._detector = detector
         self._calibrator_for = calibrator_for
         self._recovery = recovery
-        self._corrector = OrientationCorrector()
+        self._corrector = corrector or OrientationCorrector()
         self._smoother = smoother
         self._keep = keep
         self._kept: CameraCalibration | None = None
         self._next_keep_s = 0.0
-        self._calibrator: Calibrator | None = None
+        self._calibrator: Calibrates | None = None
         self._watch: SceneWatch | None = None
         self._size_wh = (0, 0)
         self._seen: dict[int, tuple[float, Detection]] = {}
@@ -90,6 +117,9 @@ class Stream:
             self._watch = SceneWatch(frame.camera_id)
             self._size_wh = frame.size_wh
         detections = self._detector(frame, clock)
+        for stage in (self._calibrator, self._recovery):
+            if isinstance(stage, Sighted):
+                stage.see(frame)
         with clock.stage("calibration"):
             if self._watch.moved(t_s, frame.image, detections):
                 calibration = self._calibrator.camera_moved(t_s)

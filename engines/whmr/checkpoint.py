@@ -25,6 +25,7 @@ from engines.whmr.smpl import PARENTS, VERTICES
 
 CONVERT_COMMAND = "python -m engines.whmr.convert CHECKPOINT OUT.safetensors"
 OFFICIAL = "w-hmr-p-vitpose_checkpoint.pt"
+_AGAIN = f"Download {OFFICIAL} again and compare its size."
 #: Where the safetensors file notes the marker ids, so that one file is enough.
 MARKER_KEY = "marker_ids"
 #: Body model tensors that every round of the checkpoint carries, and that must agree.
@@ -75,8 +76,10 @@ def marker_ids(path: str | Path, markers: str | Path | None = None) -> Tensor:
     Raises CheckpointError when the weights are missing or cut, or there are no such markers.
     """
     path = Path(path)
-    noted = _noted_markers(path) if _is_safetensors(path) and markers is None else None
-    return _markers(path, markers, noted)
+    if _is_safetensors(path):
+        return _markers(path, markers, _noted_markers(path))
+    _check_zip(path)
+    return _markers(path, markers, None)
 
 
 def _markers(path: Path, markers: str | Path | None, noted: Tensor | None) -> Tensor:
@@ -158,10 +161,13 @@ def _skeleton(marker_ids: Tensor, config: Config | None) -> WHMR:
         return WHMR(marker_ids, config)
 
 
-def _read_torch(path: Path) -> dict[str, Tensor]:
-    again = f"Download {OFFICIAL} again and compare its size."
+def _check_zip(path: Path) -> None:
     if not zipfile.is_zipfile(path):
-        raise CheckpointError(f"{path}: expected a PyTorch or safetensors file, got a cut or another file. {again}")
+        raise CheckpointError(f"{path}: expected a PyTorch or safetensors file, got a cut or another file. {_AGAIN}")
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    _check_zip(path)
     try:
         with torch.serialization.safe_globals(_NUMPY_DATA):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -169,11 +175,11 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
         reason = str(e).splitlines()[0]
         raise CheckpointError(f"{path}: expected tensors only, got something that would run code ({reason}).") from None
     except (RuntimeError, ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as e:
-        raise CheckpointError(f"{path}: PyTorch cannot read it ({str(e).splitlines()[0]}). {again}") from None
+        raise CheckpointError(f"{path}: PyTorch cannot read it ({str(e).splitlines()[0]}). {_AGAIN}") from None
     state = content.get("model") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         keys = ", ".join(map(str, list(content)[:5])) if isinstance(content, dict) else type(content).__name__
-        raise CheckpointError(f"{path}: expected the weights under the key model, got {keys}. {again}")
+        raise CheckpointError(f"{path}: expected the weights under the key model, got {keys}. {_AGAIN}")
     return state
 
 
