@@ -26,7 +26,7 @@ from pipeline.body import BodyModel, open_body
 from pipeline.calibration import ESTIMATOR, Calibrator
 from pipeline.console import StatusLine, configure_logging
 from pipeline.detector import MediaPipeDetector, PersonDetector
-from pipeline.options import parser, recovery_of
+from pipeline.options import BACKENDS, parser, recovery_of
 from pipeline.publisher import Publisher
 from pipeline.recovery import LandmarkRecovery
 from pipeline.sinks import PublishSink, open_sinks
@@ -51,8 +51,9 @@ def open_detector(options: argparse.Namespace, stack: ExitStack) -> Detector:
     """The networks that find people, built and warmed."""
     if options.detector == "mediapipe":
         return MediaPipeDetector(stack.enter_context(closing(MediaPipeReference(options.max_people))))
+    backend = options.backend if options.backend in BACKENDS else "auto"
     blazepose = BlazePose.open(
-        device=options.device, backend=options.backend, threads=options.threads, max_batch=options.max_people
+        device=options.device, backend=backend, threads=options.threads, max_batch=options.max_people
     )
     return PersonDetector(stack.enter_context(closing(blazepose)), options.max_people)
 
@@ -64,6 +65,7 @@ def open_network(options: argparse.Namespace, stack: ExitStack) -> WhmrEngines:
     except ImportError as error:
         raise ImportError(f"--recovery whmr needs PyTorch ({error}): pip install -r requirements.txt") from error
     network = WhmrEngines.open(options.weights, options.markers, options.engines, options.device, options.backend,
+                               options.precision or ("fp32" if options.device == "cpu" else "fp16"),
                                options.threads)  # fmt: skip
     stack.enter_context(closing(network)).warm(options.max_people)
     return network

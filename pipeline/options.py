@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 RECOVERIES = ("auto", "landmark", "whmr")
 DETECTORS = ("blazepose", "mediapipe")
 BACKENDS = ("auto", "openvino", "onnx")
+#: Those that run whmr's networks only; the detector's are then chosen by "auto".
+NETWORK_BACKENDS = ("tensorrt", "torch", "torch_compile")
 
 EXAMPLES = """examples:
   python run_stream.py --source 0                                 the first webcam
@@ -118,7 +120,10 @@ def _out(group: argparse._ArgumentGroup) -> None:
 def _machine(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--device", default="cpu", help="device of the networks (default %(default)s)")
-    add("--backend", choices=BACKENDS, default="auto", help="what runs the networks (default %(default)s)")
+    backend = "what runs the networks, tensorrt and torch whmr's only (default %(default)s)"
+    add("--backend", choices=(*BACKENDS, *NETWORK_BACKENDS), default="auto", help=backend)
+    precision = "of whmr's networks (default: fp16 on a GPU, else fp32)"
+    add("--precision", choices=("fp32", "fp16"), help=precision)
     add("--threads", type=_threads, metavar="N", help="of the networks (default: one a physical core)")
     add("-v", "--verbose", action="count", default=0, help="say more")
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -37,28 +37,33 @@ class WhmrEngines:
     Raises what `open_engine` does.
     """
 
-    def __init__(self, folder: Path, device: str = "cpu", backend: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, device: str = "cpu", backend: str = "auto", precision: str = "fp32",
+        threads: int | None = None,
+    ) -> None:  # fmt: skip
         self.smpl: Mapping[str, NDArray[Any]] = store.body_arrays(folder)
         self.device = device
         self._engines: dict[str, Engine] = {}
         try:
             for name in PARTS:
                 path = store.engine_file(folder, name)
-                self._engines[name] = open_engine(path, device, backend, threads=threads)
+                self._engines[name] = open_engine(path, device, backend, precision, threads)
         except (OSError, ValueError):
             self.close()
             raise
+        # engines that pass tensors on where they are, as those on a GPU do
+        self._chained = all(hasattr(engine, "on_device") for engine in self._engines.values())
 
     @classmethod
     def open(
         cls, weights: str | Path, markers: str | Path | None = None, folder: Path | None = None, device: str = "cpu",
-        backend: str = "auto", threads: int | None = None,
+        backend: str = "auto", precision: str = "fp32", threads: int | None = None,
     ) -> WhmrEngines:  # fmt: skip
         """The engines that were prepared of these weights in the store `folder` (None: engines/store/whmr).
 
         Raises CheckpointError (an OSError) for files that are missing or others, and what `open_engine` raises.
         """
-        return cls(store.find(weights, markers, folder), device, backend, threads)
+        return cls(store.find(weights, markers, folder), device, backend, precision, threads)
 
     def warm(self, max_people: int) -> None:
         """Prepares the engines for people; on a CPU for one, as each number costs seconds and half a gigabyte."""
@@ -71,7 +76,7 @@ class WhmrEngines:
 
         pitch > 0 looks down, roll > 0 lowers the horizon's right end: R_camera_level = Rx(pitch) Rz(roll).
         """
-        out = self._engines["camera"]({"picture": picture(_tensor(image)).numpy()})
+        out = self._run("camera", {"picture": picture(self._tensor(image))})
         vfov, pitch, roll = out["angles"][0].tolist()
         return vfov, pitch, roll
 
@@ -83,12 +88,27 @@ class WhmrEngines:
         boxes_xyxy (B, 4) pixels, B >= 1; R_camera_level (3, 3) of the calibration. Raises ValueError for empty boxes.
         """
         boxes = square_boxes(boxes_xyxy, (image.shape[1], image.shape[0]), ENLARGE)
-        body = self._engines["body"]({"crops": crops(_tensor(image), torch.from_numpy(boxes)).numpy()})
-        level = np.ascontiguousarray(np.broadcast_to(np.asarray(R_camera_level, np.float32), (len(boxes), 3, 3)))
-        feed = {name: body[name] for name in ("f1", "f2", "f3")}
-        out = self._engines["regress"](feed | {"boxes": boxes, "R_camera_level": level})
-        kept = {name: out[name].copy() for name in _KEPT}
-        return kept | {"boxes": boxes, "Tz": body["Tz"].copy()}
+        level = np.tile(np.asarray(R_camera_level, np.float32), (len(boxes), 1, 1))
+        squares = self._tensor(boxes)
+        body = self._run("body", {"crops": crops(self._tensor(image), squares)})
+        seen = {name: body[name] for name in ("f1", "f2", "f3")}
+        out = self._run("regress", seen | {"boxes": squares, "R_camera_level": self._tensor(level)})
+        kept = {name: _array(out[name]) for name in _KEPT}
+        return kept | {"boxes": boxes, "Tz": _array(body["Tz"])}
+
+    def _run(self, name: str, feed: Mapping[str, Any]) -> Mapping[str, Any]:
+        """One engine: tensors where it takes them, arrays where it does not. Its answers are its own."""
+        engine: Any = self._engines[name]
+        if self._chained:
+            return cast(Mapping[str, Any], engine.on_device(feed))
+        arrays = {key: v.numpy() if isinstance(v, torch.Tensor) else v for key, v in feed.items()}
+        return cast(Mapping[str, Any], engine(arrays))
+
+    def _tensor(self, array: NDArray[Any]) -> torch.Tensor:
+        """The array where the engines take tensors; else on the host."""
+        # torch warns of arrays that it could write to but must not
+        tensor = torch.from_numpy(np.require(array, requirements=["C", "W"]))
+        return tensor.to(self.device) if self._chained else tensor
 
     def close(self) -> None:
         """Frees the engines."""
@@ -97,6 +117,6 @@ class WhmrEngines:
         self._engines.clear()
 
 
-def _tensor(image: NDArray[np.uint8]) -> torch.Tensor:
-    # torch warns of arrays that it could write to but must not
-    return torch.from_numpy(image if image.flags.writeable and image.flags.c_contiguous else image.copy())
+def _array(value: Any) -> NDArray[np.float32]:
+    """A copy on the host."""
+    return np.array(value.cpu() if isinstance(value, torch.Tensor) else value)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from engines.whmr import checkpoint
 from engines.whmr.checkpoint import CheckpointError
-from engines.whmr.export import SYNTHETIC
+from engines.whmr.export import SYNTHETIC, file_name
 from engines.whmr.network import WHMR
 from engines.whmr.parts import PARTS
 
@@ -48,8 +48,8 @@ def prepare_command(weights: str | Path, markers: str | Path | None = None) -> s
 
 
 def engine_file(folder: Path, name: str) -> Path:
-    """The ONNX file of the engine `name`."""
-    return folder / f"whmr_{name}.onnx"
+    """The ONNX file of the engine `name` in fp32; others lie beside it."""
+    return folder / file_name(name)
 
 
 def note(net: WHMR, folder: Path, files: Iterable[Path]) -> None:
