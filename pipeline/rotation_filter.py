@@ -39,7 +39,7 @@ class TurnGains:
     speed: float
     output: float
     rest: float = 0.4
-    lively_s: float = 0.12
+    lively_s: float = 0.15
 
 
 _FADE_S = 1.0 / 3.0
@@ -86,7 +86,7 @@ class Turning:
         speed = np.sqrt((lead * lead).sum(-1, keepdims=True))
         share = np.minimum(gains.rest + gains.lively_s * speed, 1.0)
         usual = (dt / _USUAL_S) ** 0.15
-        weight = usual * share * (0.4 + 0.6 * confidence[..., None])
+        weight = usual * share * (0.7 + 0.3 * confidence[..., None])
         move = ahead + np.minimum(gains.angle * weight, 0.95) * off
         spin = (self.spin + np.minimum(gains.speed * weight * weight, 0.9) * off / dt) * np.exp(-dt / _FADE_S)
         if far.any():

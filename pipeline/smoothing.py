@@ -37,12 +37,12 @@ class SmoothingLevel:
     root: RootNoise
 
 
-_LOW = SmoothingLevel(TurnGains(0.85, 0.7, 0.9, 0.5, 0.25), RootNoise(0.008, 0.03, 12.0))
+_LOW = SmoothingLevel(TurnGains(0.8, 0.6, 0.85, 0.4, 0.2), RootNoise(0.008, 0.03, 12.0))
 LEVELS: dict[str, SmoothingLevel | None] = {
     "off": None,
     "low": _LOW,
-    "default": SmoothingLevel(TurnGains(0.75, 0.6, 0.76), RootNoise(0.012, 0.06, 6.0)),
-    "high": SmoothingLevel(TurnGains(0.6, 0.4, 0.5), RootNoise(0.02, 0.12, 3.0)),
+    "default": SmoothingLevel(TurnGains(0.7, 0.5, 0.7), RootNoise(0.012, 0.06, 6.0)),
+    "high": SmoothingLevel(TurnGains(0.55, 0.3, 0.5), RootNoise(0.02, 0.12, 3.0)),
 }
 
 _UP = np.array([0.0, 1.0, 0.0])
