@@ -38,7 +38,8 @@ def approach(
     status = _status_on_the_way(old, new, turned)
     if left < ARRIVED:
         # Near enough: the spreads are the new ones, the world stays where it is
-        R, height = old.R_world_camera, old.camera_height_m
+        R = old.R_world_camera
+        height = height if old.camera_height_m is None else old.camera_height_m
         return dataclasses.replace(new, status=status, K=old.K, R_world_camera=R, camera_height_m=height), True
     K = new.K if keep_K else with_focal(new.K, old.K[0, 0] * float(np.exp(share * log_ratio)))
     R = R_world_camera_from_up(old.up_camera + share * (new.up_camera - old.up_camera))
