@@ -25,22 +25,23 @@ class Recorded:
     """Work on CUDA tensors of fixed shape and place, recorded once; `replay` is one launch.
 
     inputs, outputs  by name, on the device; what is written into `inputs` counts in the next replay
+    graphs           False runs the work anew each time, for comparison
     Page-locked buffers on the host stand beside them, for transfers that do not wait.
     """
 
-    def __init__(self, work: Work, inputs: Tensors) -> None:
-        self.inputs = inputs
+    def __init__(self, work: Work, inputs: Tensors, graphs: bool = True) -> None:
+        self.inputs, self._work, self._graph = inputs, work, torch.cuda.CUDAGraph() if graphs else None
         device = next(iter(inputs.values())).device
         stream = torch.cuda.Stream(device)
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
             for _ in range(RUNS_BEFORE_RECORDING):
-                work(inputs)
+                self.outputs = work(inputs)
         torch.cuda.current_stream(device).wait_stream(stream)
         torch.cuda.synchronize(device)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self.outputs = work(inputs)
+        if self._graph is not None:
+            with torch.cuda.graph(self._graph):
+                self.outputs = work(inputs)
         self._host_inputs = {k: torch.empty(v.shape, dtype=v.dtype, pin_memory=True) for k, v in inputs.items()}
         self._host_outputs = {k: torch.empty(v.shape, dtype=v.dtype, pin_memory=True) for k, v in self.outputs.items()}
 
@@ -49,19 +50,25 @@ class Recorded:
         for name, fixed in self.inputs.items():
             if feed[name].data_ptr() != fixed.data_ptr():
                 fixed.copy_(feed[name], non_blocking=True)
-        self._graph.replay()
-        return self.outputs
+        return self._run()
 
     def from_host(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """The outputs for arrays on the host, when they are there."""
         for name, fixed in self.inputs.items():
             self._host_inputs[name].numpy()[...] = feed[name]
             fixed.copy_(self._host_inputs[name], non_blocking=True)
-        self._graph.replay()
+        self._run()
         for name, value in self.outputs.items():
             self._host_outputs[name].copy_(value, non_blocking=True)
         torch.cuda.current_stream(next(iter(self.inputs.values())).device).synchronize()
         return {name: value.numpy() for name, value in self._host_outputs.items()}
+
+    def _run(self) -> Tensors:
+        if self._graph is None:
+            self.outputs = self._work(self.inputs)
+        else:
+            self._graph.replay()
+        return self.outputs
 
 
 class TensorEngine(ABC):
@@ -73,7 +80,8 @@ class TensorEngine(ABC):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
-    def __init__(self, name: str, device: str, precision: str) -> None:
+    def __init__(self, name: str, device: str, precision: str, graphs: bool = True) -> None:
+        self._graphs = graphs
         self.name, self.device, self.precision = name, device, precision
         self._device = torch.device(device)
         self._recorded: dict[Shapes, Recorded] = {}
@@ -137,7 +145,7 @@ class TensorEngine(ABC):
                 spec.name: torch.zeros(shape, dtype=kind, device=self._device)
                 for spec, shape, kind in zip(self.inputs, shapes, kinds, strict=True)
             }
-            self._recorded[shapes] = Recorded(self._prepared(shapes), inputs)
+            self._recorded[shapes] = Recorded(self._prepared(shapes), inputs, self._graphs)
         return self._recorded[shapes]
 
     @contextlib.contextmanager

@@ -5,6 +5,7 @@ W-HMR's engines are no files of their own for torch: a note (`whmr_body.torch.js
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ class TorchEngine(TensorEngine):
     example   tensors of the batch size 1, from which the outputs' shapes are learnt
     outputs   names, in the module's order
     compiled  by `torch.compile`, once for each set of shapes; takes up to minutes the first time
+    any_size  the inputs' axes after the second are open too
+    graphs    on a GPU: replay CUDA graphs; without, every kernel is launched anew
 
     Raises EngineError where the device is not there.
     """
@@ -41,8 +44,9 @@ class TorchEngine(TensorEngine):
         precision: str = "fp32",
         compiled: bool = False,
         any_size: bool = False,
+        graphs: bool = True,
     ) -> None:
-        super().__init__(name, device, precision)
+        super().__init__(name, device, precision, graphs)
         if self._device.type == "cuda" and not torch.cuda.is_available():
             raise EngineError(f"torch {torch.__version__} sees no CUDA device; expected one for {device}.")
         self._module = module.eval().to(self._device)
@@ -72,9 +76,9 @@ def _spec(name: str, value: Tensor, any_size: bool) -> TensorSpec:
 
 
 def whmr_engine(
-    net: Any, name: str, device: str = "cpu", precision: str = "fp32", compiled: bool = False
+    net: Any, name: str, device: str = "cpu", precision: str = "fp32", compiled: bool = False, graphs: bool = True
 ) -> TorchEngine:
-    """W-HMR's engine `name` of a `WHMR` network.
+    """W-HMR's engine `name` of a `WHMR` network on the CPU; on a GPU it has its own copy of the weights.
 
     Raises ValueError for an unknown engine or precision, EngineError where the device is not there.
     """
@@ -82,9 +86,12 @@ def whmr_engine(
     from engines.whmr.parts import PARTS, example
 
     module = in_precision(net, name, precision)
+    if torch.device(device).type != "cpu":
+        # moving would take the network's own weights along
+        module = copy.deepcopy(module)
     small = example(name, 1, size_wh=(128, 96))
     outputs = PARTS[name].outputs
-    return TorchEngine(f"whmr_{name}", module, small, outputs, device, precision, compiled, name == "camera")
+    return TorchEngine(f"whmr_{name}", module, small, outputs, device, precision, compiled, name == "camera", graphs)
 
 
 def write_note(path: Path, name: str, weights: str, markers: str | None = None) -> Path:
