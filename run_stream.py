@@ -15,13 +15,14 @@ import os
 import sys
 import threading
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from calibration_cache.store import CalibrationStore
 from calibration_cache.supplied import supplied_calibration
 from engines.blazepose import BlazePose
 from engines.mediapipe_reference import MediaPipeReference
+from engines.runtime import EngineError
 from pipeline.body import BodyModel, open_body
 from pipeline.calibration import ESTIMATOR, Calibrator
 from pipeline.console import StatusLine, configure_logging
@@ -39,10 +40,7 @@ from pipeline.whmr_body import body_of
 from pipeline.whmr_calibration import ESTIMATOR as WHMR_ESTIMATOR
 from pipeline.whmr_calibration import WhmrCalibrator
 from pipeline.whmr_orientation import NetworkOrientation
-from pipeline.whmr_recovery import WhmrRecovery
-
-if TYPE_CHECKING:
-    from engines.whmr.live import WhmrEngines
+from pipeline.whmr_recovery import Network, WhmrRecovery
 
 log = logging.getLogger("run_stream")
 
@@ -52,13 +50,18 @@ def open_detector(options: argparse.Namespace, stack: ExitStack) -> Detector:
     if options.detector == "mediapipe":
         return MediaPipeDetector(stack.enter_context(closing(MediaPipeReference(options.max_people))))
     backend = options.backend if options.backend in BACKENDS else "auto"
-    blazepose = BlazePose.open(
-        device=options.device, backend=backend, threads=options.threads, max_batch=options.max_people
-    )
+    open_on = partial(BlazePose.open, backend=backend, threads=options.threads, max_batch=options.max_people)
+    try:
+        blazepose = open_on(device=options.device)
+    except EngineError as error:
+        if not options.weights or options.device == "cpu":
+            raise
+        log.warning("The detector's networks run on the CPU, and whmr's alone on %s: %s", options.device, error)
+        blazepose = open_on(device="cpu")
     return PersonDetector(stack.enter_context(closing(blazepose)), options.max_people)
 
 
-def open_network(options: argparse.Namespace, stack: ExitStack) -> WhmrEngines:
+def open_network(options: argparse.Namespace, stack: ExitStack) -> Network:
     """W-HMR's engines, built and warmed; PyTorch is imported for no other recovery."""
     try:
         from engines.whmr.live import WhmrEngines
@@ -72,7 +75,7 @@ def open_network(options: argparse.Namespace, stack: ExitStack) -> WhmrEngines:
 
 
 def open_stream(
-    options: argparse.Namespace, source: Source, detector: Detector, body: BodyModel, network: WhmrEngines | None = None
+    options: argparse.Namespace, source: Source, detector: Detector, body: BodyModel, network: Network | None = None
 ) -> Stream:
     """Every stage behind the source; with W-HMR's recovery where there is its network, whose body `body` is."""
     supplied = supplied_calibration(source.camera_id, source.size_wh, options.calibration, options.focal, options.fov)
@@ -88,8 +91,7 @@ def open_stream(
         calibrator = Calibrator(camera_id, size_wh, initial, recovery.metric_scale)
         return WhmrCalibrator(calibrator, network.camera, whmr.take_sightings) if network and whmr else calibrator
 
-    keep = store.save if store else lambda calibration: None
-    corrector = NetworkOrientation() if whmr else None
+    keep, corrector = store.save if store else lambda calibration: None, NetworkOrientation() if whmr else None
     return Stream(detector, calibrator_for, recovery, PoseSmoother(body, options.smoothing), keep, corrector)
 
 

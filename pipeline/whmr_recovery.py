@@ -33,6 +33,12 @@ _FEET = np.array([JOINT["left_ankle"], JOINT["right_ankle"], JOINT["left_foot"],
 class Network(Protocol):
     """What is asked of the engines; `engines.whmr.live` has them and says what the arrays are."""
 
+    smpl: Mapping[str, NDArray[Any]]
+
+    def camera(self, image: NDArray[np.uint8]) -> tuple[float, float, float]:
+        """Vertical field of view, pitch and roll, radians."""
+        ...
+
     def people(self, image: NDArray[np.uint8], boxes_xyxy: ArrayLike, R_camera_level: ArrayLike) -> Mapping[str, Any]:
         """boxes (B, 5), Rs, betas, cam, Tz, R_level_root and joints of the people in the boxes (B, 4)."""
         ...
