@@ -35,7 +35,7 @@ JOLT_M_S, LEAVE_LAST_S = 0.9, 0.12
 HEEL_M = 0.12  # above its ball: a heel that is raised
 HIGHEST_FLOOR_M = 0.35  # of what is shown: its height is known no better than the camera's tilt
 #: How far a point may be from its anchor: across the view, there with some speed, and along it.
-LEAVE_ACROSS_M, NEAR_ACROSS_M, LEAVE_ALONG_M = 0.14, 0.05, 0.50
+LEAVE_ACROSS_M, NEAR_ACROSS_M, LEAVE_ALONG_M = 0.13, 0.05, 0.50
 #: A point that its leg misses by more lets go, and for how long.
 MISS_M, AGAIN_S = 0.06, 0.1
 MIN_CONFIDENCE = 0.3
