@@ -2,7 +2,7 @@
 
     python -m benchmarks.engines [--weights synthetic|FILE] [--batches 1 2 4 8] [--device cpu] [--json]
 
-The back ends take turns call by call, so that the machine's other work meets all of them. `parity` is the largest
+The back ends take turns, so that the machine's other work meets all of them. `parity` is the largest
 difference from torch eager fp32 over its largest value; `roofline` is the least time at the machine's measured peaks
 over the time taken. On a CPU the whole is also compared with the released forward's cost structure at equal outputs
 (`benchmarks.released_cost`); ours runs the camera net once in `--camera-every` frames, as a camera stands still.
@@ -155,19 +155,44 @@ def run(net: WHMR, folder: Path, options: argparse.Namespace) -> None:
             if not (folder / export.file_name(name, precision)).is_file():
                 export.export(net, folder, [name], precision)
     peak = roofline.measure(device)
+    for _ in range(3):
+        peak = roofline.better(peak, roofline.measure(device))
     names = options.engine or [*PARTS, "whole"]
     head: Row = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "torch": torch.__version__,
+        "threads": options.threads,
     }
     head.update({f"peak_gflops_{k}": round(v / 1e9) for k, v in peak.flops.items()})
-    _write(head | {"bandwidth_gb_s": round(peak.bytes_per_s / 1e9, 1), "threads": options.threads}, options.json)
+    _write(head | {"bandwidth_gb_s": round(peak.bytes_per_s / 1e9, 1)}, options.json)
+    rows = []
     for name in (n for n in PARTS if n in names):
+        peak = roofline.better(peak, roofline.measure(device))
         for row in measure_engine(net, folder, name, options, peak):
+            rows.append(row)
             _write(row, options.json)
+    for row in totals(rows):
+        _write(row, options.json)
     if "whole" in names:
         for row in measure_whole(net, folder, options):
             _write(row, options.json)
+
+
+def totals(rows: list[Row]) -> Iterator[Row]:
+    """A row for each variant and batch of which all three engines were measured: their times together."""
+    for backend, precision, batch in dict.fromkeys((r["backend"], r["precision"], r["batch"]) for r in rows):
+        ours, eager = (
+            [r for r in rows if (r["backend"], r["precision"], r["batch"]) == (*variant, batch)]
+            for variant in ((backend, precision), REFERENCE)
+        )
+        if len(ours) == len(eager) == len(PARTS):
+            p50, best = (sum(r[key] for r in ours) for key in ("p50_ms", "min_ms"))
+            row = {"engine": "+".join(PARTS), "backend": backend, "precision": precision, "batch": batch}
+            ratios = {
+                "speedup": round(sum(r["p50_ms"] for r in eager) / p50, 2),
+                "speedup_best": round(sum(r["min_ms"] for r in eager) / best, 2),
+            }
+            yield row | {"p50_ms": round(p50, 3), "min_ms": round(best, 3)} | ratios
 
 
 def _write(row: Row, as_json: bool) -> None:

@@ -39,6 +39,11 @@ class Cost:
         return max(self.flops / peak.flops[precision], self.bytes[precision] / peak.bytes_per_s)
 
 
+def better(a: Peak, b: Peak) -> Peak:
+    """The higher of both in everything: other work on the machine only ever lowers a peak."""
+    return Peak({k: max(v, b.flops[k]) for k, v in a.flops.items()}, max(a.bytes_per_s, b.bytes_per_s))
+
+
 def measure(device: torch.device) -> Peak:
     """The peaks of a device, in the best of several runs each; takes a second or two."""
     kinds = {"fp32": torch.float32, "fp16": torch.float16 if device.type == "cuda" else torch.float32}

@@ -94,6 +94,9 @@ class TensorRtEngine(TensorEngine):
         context = self._engine.create_execution_context()
         if context is None:
             raise ValueError(f"{self.name}: TensorRT has no memory left for the shapes {shapes}.")
+        # versions differ in whether any but the first context starts with the profile
+        context.set_optimization_profile_async(0, torch.cuda.current_stream(self._device).cuda_stream)
+        torch.cuda.synchronize(self._device)
         for spec, shape in zip(self.inputs, shapes, strict=True):
             context.set_input_shape(spec.name, shape)
         outputs = {

@@ -37,9 +37,7 @@ def file_name(name: str, precision: str = "fp32") -> str:
     return f"whmr_{name}.onnx" if precision == "fp32" else f"whmr_{name}.{precision}.onnx"
 
 
-def export(
-    net: WHMR, out: str | Path, names: Iterable[str] = tuple(PARTS), precision: str = "fp32"
-) -> list[Path]:
+def export(net: WHMR, out: str | Path, names: Iterable[str] = tuple(PARTS), precision: str = "fp32") -> list[Path]:
     """Writes `out`/`file_name` for each engine and returns the paths.
 
     Raises ValueError for an unknown name or precision.
