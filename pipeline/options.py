@@ -142,6 +142,11 @@ def recovery_of(options: argparse.Namespace) -> str:
             "--recovery whmr: expected the network's weights, --weights FILE (README, Official weights) or "
             "--weights synthetic to try it without, got none."
         )
+    if not options.weights and (options.backend in NETWORK_BACKENDS or options.precision):
+        what = f"--backend {options.backend}" if options.backend in NETWORK_BACKENDS else "--precision"
+        raise ValueError(
+            f"{what} is for whmr's networks: expected --recovery whmr --weights FILE with it, got neither."
+        )
     if options.recovery == "auto" and not (options.weights and options.device.startswith("cuda")):
         if options.weights:
             log.warning("--recovery auto takes whmr on a GPU only (--device cuda): type --recovery whmr for it here.")

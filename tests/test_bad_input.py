@@ -30,7 +30,7 @@ DEMO = CLIPS / "demo_one" / "video.mp4"
         (["--recovery", "magic"], "invalid choice: 'magic' (choose from 'auto', 'landmark', 'whmr')"),
         (["--smoothing", "much"], "invalid choice: 'much' (choose from 'off', 'low', 'default', 'high')"),
         (["--detector", "yolo"], "invalid choice: 'yolo' (choose from 'blazepose', 'mediapipe')"),
-        (["--backend", "tea"], "invalid choice: 'tea' (choose from 'auto', 'openvino', 'onnx')"),
+        (["--backend", "tea"], "invalid choice: 'tea' (choose from 'auto', 'openvino', 'onnx', 'tensorrt', "),
         (["--size", "nonsense"], "expected WIDTHxHEIGHT like 1280x720, got 'nonsense'"),
         (["--size", "0x720"], "expected WIDTHxHEIGHT like 1280x720, got '0x720'"),
         (["--fps", "-1"], "expected 1 to 1000 frames a second, got '-1'"),

@@ -409,6 +409,9 @@ def test_mistakes_are_one_sentence(mistake, engines_dir, tmp_path, capsys):
 def test_weights_are_for_whmr_and_auto_wants_a_gpu(capsys):
     assert run_stream.main(["--source", "demo", "--recovery", "landmark", "--weights", "w"]) == 2
     assert "expected --recovery whmr with them" in capsys.readouterr().err
+    for given in (["--backend", "torch"], ["--precision", "fp16"]):
+        assert run_stream.main(["--source", "demo", *given]) == 2
+        assert f"{' '.join(given[: 1 + (given[0] == '--backend')])} is for whmr's networks" in capsys.readouterr().err
     done = run("-c", "from pipeline.options import *; print(recovery_of(parser().parse_args("
                "['--source', 'demo', '--weights', 'w'])), recovery_of(parser().parse_args("
                "['--source', 'demo', '--weights', 'w', '--device', 'cuda'])))")  # fmt: skip
