@@ -184,10 +184,10 @@ def standing_pair(rng, place=(0.1, -3.5), Rs=None, floor_m=0.0, depth_m=0.05):
     return pair(posed.joints[0] + noise, exp_so3([0.0, 0.1, 0.0]), Rs)
 
 
-def test_feet_of_somebody_who_stands_stay_on_the_floor_for_long():
+def test_feet_of_somebody_who_stands_stay_on_the_floor_for_a_minute():
     rng, smoother = np.random.default_rng(2), PoseSmoother(BODY, "default")
     raw, feet, roots = [], [], []
-    for i in range(900):
+    for i in range(1800):
         world, body = standing_pair(rng)
         raw.append(feet_of(world))
         world, _ = smooth_one(smoother, world, body, CAMERA, 1, i / 30)
@@ -196,8 +196,8 @@ def test_feet_of_somebody_who_stands_stay_on_the_floor_for_long():
     slide, raw_slide = (np.linalg.norm(np.diff(x[60:], axis=0), axis=-1).mean() for x in (feet, raw))
     assert slide < 0.002 < 0.02 < raw_slide
     true = stand(BODY, arms_down(), 0.1, (0.1, -3.5)).joints
-    assert np.linalg.norm(np.mean(roots[600:], axis=0) - true[0]) < 0.03
-    assert np.abs(np.mean(feet[600:], axis=0)[:, 1] - true[[7, 8], 1]).max() < 0.03
+    assert np.linalg.norm(np.mean(roots[1500:], axis=0) - true[0]) < 0.03
+    assert np.abs(np.mean(feet[1500:], axis=0)[:, 1] - true[[7, 8], 1]).max() < 0.03
 
 
 def test_a_jump_leaves_the_floor_and_lands():
