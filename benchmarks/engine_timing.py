@@ -33,7 +33,7 @@ def opened(net: WHMR, folder: Path, name: str, variant: Variant, options: argpar
 
 
 def timed(calls: Mapping[Any, Callable[[], Any]], repeats: int, seconds: float) -> dict[Any, NDArray[np.float64]]:
-    """Seconds of each call, in turns of one call that does not count and two that do.
+    """Seconds of each call, in turns of one call that does not count and one that does.
 
     The first meets the threads of the one before, which still wait for work. `repeats` turns, or as many, one at least,
     as begin within `seconds`.
@@ -44,7 +44,7 @@ def timed(calls: Mapping[Any, Callable[[], Any]], repeats: int, seconds: float) 
         if i and time.monotonic() > end:
             break
         for key, call in calls.items():
-            for counts in (False, True, True):
+            for counts in (False, True):
                 start = time.perf_counter()
                 call()
                 if counts:
