@@ -72,14 +72,11 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 def _exported(options: argparse.Namespace, names: Sequence[str]) -> Path:
     """The folder with the ONNX files in fp32 and in the wanted precision."""
     if options.onnx_dir is not None:
-        for precision in {"fp32", options.precision}:
-            for name in names:
-                path = options.onnx_dir / export.file_name(name, precision)
-                if not path.is_file():
-                    again = (
-                        f"python -m engines.whmr.export {options.onnx_dir} --weights WEIGHTS --precision {precision}"
-                    )
-                    raise EngineError(f"{path}: there is no such file. Type: {again}")
+        for name, precision in [*((n, "fp32") for n in PARTS), *((n, options.precision) for n in names)]:
+            path = options.onnx_dir / export.file_name(name, precision)
+            if not path.is_file():
+                again = f"python -m engines.whmr.export {options.onnx_dir} --weights WEIGHTS --precision {precision}"
+                raise EngineError(f"{path}: there is no such file. Type: {again}")
         return Path(options.onnx_dir)
     folder = store.STORE / store.key(options.weights, options.markers)
     net = export.weights(options.weights, options.markers)
