@@ -18,6 +18,7 @@ from pipeline.body import BodyModel
 from pipeline.calibration_sample import BODY
 from pipeline.flips import Sides
 from pipeline.frames import Array
+from pipeline.joint_limits import within_limits
 from pipeline.landmark_model import LandmarkModel, unbiased_points
 from pipeline.perspective import rays_of
 from pipeline.refine import Evidence, Linkage, refined
@@ -167,6 +168,9 @@ class LandmarkRecovery:
         seen = Evidence(rays[:, BODY], weights, depths - middle[:, None], self._sigma_image, self._sigma_depth_m)
         places = _place(group.linkage(Rs)[1], seen.rays, weights, middle)
         Rs, places, joints = refined(group.linkage, Rs, places, seen, REFINE_STEPS)
+        limited = within_limits(Rs)
+        if limited is not Rs:
+            Rs, joints = limited, group.linkage(limited)[0] + places[:, None]
         locals_ = local_rotations(Rs)
         scores = np.array([d.score for d, _ in people])
         confidence = np.clip(visibility @ _CONFIDENCE.T, 0.0, 1.0) * scores[:, None]
