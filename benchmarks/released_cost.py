@@ -39,7 +39,7 @@ def forward(net: WHMR, crops: Tensor, pictures: Tensor, boxes: Tensor) -> dict[s
         geometry.axis_angle_from_rotation(r.Rs)
         net.smpl.joints45(described.vertices)
     last = rounds[-1]
-    seen = torch.cat([last.feature, geometry.box_info(boxes)], 1)
+    seen = last.body_feature(boxes)
     for _ in range(ORIENT_REPEATS):
         root = geometry.orthonormal(net.global_orient(seen, R_camera_level, last.Rs[:, 0]))
     upright = torch.cat([root[:, None], last.Rs[:, 1:]], 1)

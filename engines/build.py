@@ -12,6 +12,7 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from engines import agreement, plan_store, tensorrt_build, torch2trt_build
@@ -19,6 +20,7 @@ from engines.runtime import Engine, EngineError, open_engine
 from engines.torch_engine import write_note
 from engines.whmr import export, prepare, store
 from engines.whmr.checkpoint import CheckpointError
+from engines.whmr.network import WHMR
 from engines.whmr.parts import PARTS
 
 log = logging.getLogger(__name__)
@@ -79,20 +81,25 @@ def _exported(options: argparse.Namespace, names: Sequence[str]) -> Path:
                 raise EngineError(f"{path}: there is no such file. Type: {again}")
         return Path(options.onnx_dir)
     folder = store.STORE / store.key(options.weights, options.markers)
-    net = export.weights(options.weights, options.markers)
     try:
         store.find(options.weights, options.markers)
     except CheckpointError:
         log.info("%s: exporting the engines", folder)
-        prepare.prepare(net, folder)
+        prepare.prepare(_network(options.weights, options.markers), folder)
     if options.backend == "torch":
         for name in names:
             note = write_note(folder / f"whmr_{name}.torch.json", name, options.weights, options.markers)
             log.info("%s: noted which weights", note)
     elif options.precision == "fp16":
         log.info("%s: exporting the engines in fp16", folder)
-        export.export(net, folder, names, "fp16")
+        export.export(_network(options.weights, options.markers), folder, names, "fp16")
     return folder
+
+
+@cache
+def _network(weights: str, markers: str | None) -> WHMR:
+    """Read once, and only where something is made of it."""
+    return export.weights(weights, markers)
 
 
 def _plans(options: argparse.Namespace, folder: Path, names: Sequence[str]) -> list[Path]:
@@ -113,7 +120,7 @@ def _plans(options: argparse.Namespace, folder: Path, names: Sequence[str]) -> l
             if builder is None:
                 plan = tensorrt_build.build(path, options.device, options.precision)
             else:
-                net = export.weights(options.weights, options.markers)
+                net = _network(options.weights, options.markers)
                 plan = torch2trt_build.build(net, name, options.device, options.precision, key.profile)
             plan_store.save(stem, key, plan)
             log.info("%s: %.0f MB in %.0f s", stem, len(plan) / 1e6, time.monotonic() - start)

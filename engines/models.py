@@ -109,8 +109,8 @@ def fetch(store: str | Path | None = None, wheel: str | Path | None = None) -> P
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
-            _write(folder / name, content)
-        _write(folder / MANIFEST, json.dumps(_manifest(contents), indent=1).encode())
+            write_whole(folder / name, content)
+        write_whole(folder / MANIFEST, json.dumps(_manifest(contents), indent=1).encode())
     except OSError as e:
         raise ModelError(f"{folder}: cannot write the models ({e}). Set {STORE_VARIABLE} to another folder.") from e
     log.info("%s: wrote %d files, %.1f MB.", folder, len(contents), sum(map(len, contents.values())) / 1e6)
@@ -148,7 +148,8 @@ def _check_file(path: Path, sha256: str) -> None:
         raise ModelError(f"{path}: expected SHA-256 {sha256[:12]}…, got {got[:12]}…. Type: {FETCH_COMMAND}")
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file in one move: who reads it finds the old one or all of the new. Raises OSError."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as f:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.runtime import EngineError, Feed, TensorSpec, checked_feed, shapes_of
+from engines.runtime import EngineError, Feed, TensorSpec, blank_feed, checked_feed
 
 _DTYPES = {"float": "float32", "double": "float64"}
 
@@ -64,8 +64,7 @@ class OnnxEngine:
     def warm(self, batches: Sequence[int]) -> None:
         """See `engines.runtime.Engine`."""
         for batch in batches:
-            shapes = shapes_of(self.inputs, batch)
-            self({spec.name: np.zeros(s, spec.dtype) for spec, s in zip(self.inputs, shapes, strict=True)})
+            self(blank_feed(self.inputs, batch))
 
     def close(self) -> None:
         """See `engines.runtime.Engine`."""

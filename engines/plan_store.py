@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from engines.models import store_dir
+from engines.models import store_dir, write_whole
 from engines.runtime import EngineError
 
 VERSION = 1
@@ -75,8 +73,8 @@ def save(name: str, key: PlanKey, plan: bytes, store: str | Path | None = None) 
     manifest = {"version": VERSION, "name": name, "key": asdict(key), "plan": sums}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, plan)
-        _write(_manifest_path(path), json.dumps(manifest, indent=1).encode())
+        write_whole(path, plan)
+        write_whole(_manifest_path(path), json.dumps(manifest, indent=1).encode())
     except OSError as e:
         raise PlanError(
             f"{path}: the plan cannot be written ({e.strerror}). Name another folder by WHMR_MODEL_DIR."
@@ -87,7 +85,7 @@ def save(name: str, key: PlanKey, plan: bytes, store: str | Path | None = None) 
 def annotate(path: Path, notes: Any) -> None:
     """Writes what else is to be said of a stored plan, such as its differences to fp32, into its manifest."""
     manifest = _read_manifest(path, "") | {"notes": notes}
-    _write(_manifest_path(path), json.dumps(manifest, indent=1).encode())
+    write_whole(_manifest_path(path), json.dumps(manifest, indent=1).encode())
 
 
 def load(name: str, key: PlanKey, store: str | Path | None = None) -> bytes:
@@ -154,15 +152,3 @@ def _command(precision: str) -> str:
 def _short(value: Any) -> str:
     text = str(value)
     return text if len(text) <= 60 else f"{text[:24]}…"
-
-
-def _write(path: Path, content: bytes) -> None:
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as f:
-            f.write(content)
-        Path(partial).chmod(0o644)
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise

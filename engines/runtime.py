@@ -161,9 +161,9 @@ def _variant(path: Path, backend: str, precision: str) -> Path:
     return half if precision == "fp16" and half.is_file() else path
 
 
-def shapes_of(specs: tuple[TensorSpec, ...], batch: int) -> list[tuple[int, ...]]:
-    """Shapes of the inputs for a batch; any other open length is 1."""
-    return [(batch, *(n or 1 for n in spec.shape[1:])) for spec in specs]
+def blank_feed(specs: tuple[TensorSpec, ...], batch: int) -> dict[str, NDArray[Any]]:
+    """Zeros for every input, for a batch; any other open length is 1."""
+    return {spec.name: np.zeros((batch, *(n or 1 for n in spec.shape[1:])), spec.dtype) for spec in specs}
 
 
 def checked_feed(specs: tuple[TensorSpec, ...], feed: Mapping[str, Any]) -> int:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engines.runtime import Feed, TensorSpec, checked_feed, shapes_of
+from engines.runtime import Feed, TensorSpec, blank_feed, checked_feed
 
 Tensors = dict[str, Tensor]
 Work = Callable[[Tensors], Tensors]
@@ -119,8 +119,7 @@ class TensorEngine(ABC):
     def warm(self, batches: Sequence[int]) -> None:
         """See `engines.runtime.Engine`."""
         for batch in batches:
-            shapes = shapes_of(self.inputs, batch)
-            self({spec.name: np.zeros(s, spec.dtype) for spec, s in zip(self.inputs, shapes, strict=True)})
+            self(blank_feed(self.inputs, batch))
 
     def close(self) -> None:
         """See `engines.runtime.Engine`."""

@@ -65,6 +65,10 @@ class Round(NamedTuple):
     state: State
     Rs: Tensor
 
+    def body_feature(self, boxes: Tensor) -> Tensor:
+        """(B, 32 N + 5): what was seen and where the boxes (B, 5) lie in the frame, as OrientCorrect takes it."""
+        return torch.cat([self.feature, geometry.box_info(boxes)], 1)
+
 
 class Prediction(NamedTuple):
     """Bodies in the camera's frame and upright.
@@ -176,7 +180,7 @@ class WHMR(nn.Module):
         Tz = self.depth(features.f3)
         rounds = self.rounds(features, boxes, self.smpl.rig(self.marker_ids))
         last = rounds[-1]
-        seen = torch.cat([last.feature, geometry.box_info(boxes)], 1)
+        seen = last.body_feature(boxes)
         root = geometry.orthonormal(self.global_orient(seen, R_camera_level, last.Rs[:, 0]))
         vertices, joints = posed(self.smpl.rig(), last.state.shape, last.Rs)
         t = geometry.camera_translation(last.state.cam, boxes, Tz)

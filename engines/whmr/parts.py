@@ -101,7 +101,7 @@ class RegressPart(nn.Module):
             self.extractors, self.regressors, self.grid, Features(f1, f2, f3), boxes, self._rig("marker")
         )
         last = rounds[-1]
-        seen = torch.cat([last.feature, geometry.box_info(boxes)], 1)
+        seen = last.body_feature(boxes)
         root = geometry.orthonormal(self.orient(seen, R_camera_level, last.Rs[:, 0]))
         vertices, joints = posed(self._rig("mesh"), last.state.shape, last.Rs)
         outputs = (last.Rs, last.state.shape, last.state.cam, root, joints)

@@ -84,7 +84,6 @@ def _initial(net: WHMR, batch: int) -> dict[str, Tensor]:
 
 def _rounds(net: WHMR, prediction: Prediction, boxes: Tensor) -> dict[str, Tensor]:
     named: dict[str, Tensor] = {}
-    info = geometry.box_info(boxes)
     for i, (regressor, r) in enumerate(zip(net.regressors, prediction.rounds, strict=True)):
         d = describe(regressor, r, prediction.Tz, boxes, 2)
         pose = geometry.axis_angle_from_rotation(r.Rs).flatten(1)
@@ -107,7 +106,7 @@ def _rounds(net: WHMR, prediction: Prediction, boxes: Tensor) -> dict[str, Tenso
             "temp_verts": d.coarse,
             "theta": torch.cat([d.cam, d.shape, pose], 1),
             "pelvis": net.smpl.joints45(d.vertices)[:, :1],
-            "body_feat": torch.cat([r.feature, info], 1),
+            "body_feat": r.body_feature(boxes),
         }
         named |= {f"reg{i}_{name}": value for name, value in values.items()}
     return named

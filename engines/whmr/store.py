@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.models import write_whole
 from engines.whmr import checkpoint
 from engines.whmr.checkpoint import CheckpointError
 from engines.whmr.export import SYNTHETIC, file_name
@@ -58,9 +59,7 @@ def note(net: WHMR, folder: Path, files: Iterable[Path]) -> None:
     np.savez(folder / BODY, **tensors)
     sizes = {path.name: path.stat().st_size for path in (*files, folder / BODY)}
     text = json.dumps({"format": FORMAT, "depth": len(net.vit.blocks), "bytes": sizes}, indent=1)
-    partial = folder / f".{MANIFEST}.part"
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(folder / MANIFEST)
+    write_whole(folder / MANIFEST, f"{text}\n".encode())
 
 
 def find(weights: str | Path, markers: str | Path | None = None, store: Path | None = None) -> Path:

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
@@ -88,7 +87,7 @@ def forward(net: WHMR, crops: Tensor, boxes: Tensor, R_camera_level: Tensor, sta
     Tz = net.depth(features.f3.detach() if stage == 1 else features.f3)
     rounds = net.rounds(features, boxes, net.smpl.rig(net.marker_ids), raw=stage < 3)
     last = rounds[-1]
-    seen = torch.cat([last.feature, geometry.box_info(boxes)], 1)
+    seen = last.body_feature(boxes)
     root = net.global_orient(seen, R_camera_level, last.Rs[:, 0])
     described = tuple(
         describe(regressor, r, Tz, boxes, stage) for regressor, r in zip(net.regressors, rounds, strict=True)
