@@ -18,6 +18,7 @@ from pipeline.frames import (
     Array,
     R_world_camera_from_up,
     exp_so3,
+    in_picture,
     log_so3,
     normalize,
     project,
@@ -120,8 +121,7 @@ def detection(
 
 def visible(points_px: Array, size_wh: tuple[int, int]) -> Array:
     """Visibility (..., 33) of landmarks at pixels (..., 33, 2): 1 inside the picture, little outside."""
-    inside = ((points_px >= 0) & (points_px <= np.asarray(size_wh) - 1.0)).all(-1)
-    return np.where(inside, 1.0, OUTSIDE)
+    return np.where(in_picture(points_px, size_wh), 1.0, OUTSIDE)
 
 
 @dataclass(frozen=True)

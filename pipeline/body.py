@@ -199,9 +199,12 @@ class ShapedBody:
             level = level[..., above, :, :] @ Rs[..., first - 1 : last - 1, :, :]
             levels.append(level)
         Rs_frame = concatenate(levels, axis=-3)
-        bones = (Rs_frame[..., _PARENTS, :, :] @ self.offsets[..., None])[..., 0]
-        joints = t[..., None, :] + like(_CHAIN, bones) @ bones
-        return PosedBody(self, joints, Rs_frame, Rs)
+        return PosedBody(self, t[..., None, :] + self.joints_from_root(Rs_frame), Rs_frame, Rs)
+
+    def joints_from_root(self, Rs_frame_joint: Numbers) -> Numbers:
+        """Joints (..., 24, 3) from the pelvis, of joints turned by `Rs_frame_joint` (..., 24, 3, 3)."""
+        bones = (Rs_frame_joint[..., _PARENTS, :, :] @ self.offsets[..., None])[..., 0]
+        return like(_CHAIN, bones) @ bones
 
 
 @dataclass(frozen=True, eq=False)

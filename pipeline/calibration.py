@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pipeline.calibration_blend import EVERY_S, angle, approach, with_focal
+from pipeline.calibration_blend import Following, angle, with_focal
 from pipeline.calibration_bundle import Before, Bundle
 from pipeline.calibration_exact import STARTS, Exact, solve_exact, vertical_from_floor
 from pipeline.calibration_prior import PosePrior
@@ -93,9 +93,6 @@ class Calibrator:
         metric_scale: Callable[[int], float] = lambda track_id: 1.0,
     ) -> None:
         self._start = initial.for_size(size_wh) if initial else uncalibrated(camera_id, size_wh)
-        self._current = self._start
-        self._target: CameraCalibration | None = None
-        self._approached_s = -np.inf
         self._scale = metric_scale
         self._samples: list[Sample] = []
         self._next_s = -np.inf
@@ -108,6 +105,7 @@ class Calibrator:
         self._axes: Array | None = None
         self.gates: Counter[str] = Counter()
         self.supplied = self._start.status is CalibrationStatus.SUPPLIED
+        self._shown = Following(self._start, keep_K=self.supplied)
         self._gravity_given = self.supplied and self._start.gravity_spread_rad < np.radians(3.5)
         # Samples are taken before this camera, whatever is found
         self._K = self._start.K
@@ -116,7 +114,7 @@ class Calibrator:
     @property
     def current(self) -> CameraCalibration:
         """The calibration as it stands."""
-        return self._current
+        return self._shown.current
 
     def update(self, t_s: float, detections: Sequence[Detection]) -> CameraCalibration:
         """Looks at most at one of the people, and only now and then; returns the calibration as it stands.
@@ -124,17 +122,11 @@ class Calibrator:
         What a look means for the camera is worked out in the frame after it, so that no frame waits for both.
         """
         if self._axes is not None:
-            self._target, self._axes = self._estimate(self._axes), None
+            self._shown.target, self._axes = self._estimate(self._axes), None
         elif t_s >= self._next_s and detections:
             self._look(t_s, detections)
         self._before_this = t_s, {d.track_id: d for d in detections}
-        new, old = self._target, self._current
-        dt = t_s - self._approached_s
-        if new is not None and (dt >= EVERY_S or old.n_samples == 0 or dt < 0.0):
-            self._approached_s = t_s
-            self._current, there = approach(old, new, dt, self.supplied)
-            self._target = None if there else new
-        return self._current
+        return self._shown.step(t_s)
 
     def camera_moved(self, t_s: float) -> CameraCalibration:
         """The picture's background just jumped: what was known of gravity and height is void; t_s in seconds.
@@ -142,22 +134,22 @@ class Calibrator:
         Status goes to `moved`, the samples are dropped and the next person seen is looked at. The focal length stays
         as a prior, a little wider; the world turns toward the new estimate as it comes. Returns the calibration.
         """
-        log.warning("Camera %s moved: its picture jumped; calibrating again.", self._current.camera_id)
+        log.warning("Camera %s moved: its picture jumped; calibrating again.", self._shown.current.camera_id)
         self._samples = []
-        self._forget(self._current.up_camera)
-        self._target, self._axes, self._exact, self._next_s = None, None, None, t_s
-        self._current = dataclasses.replace(
-            self._current, status=CalibrationStatus.MOVED, n_samples=0, gravity_spread_rad=GRAVITY_PRIOR_SIGMA_RAD,
-            focal_spread=self._start.focal_spread,
+        self._forget(self._shown.current.up_camera)
+        self._shown.target, self._axes, self._exact, self._next_s = None, None, None, t_s
+        self._shown.current = dataclasses.replace(
+            self._shown.current, status=CalibrationStatus.MOVED, n_samples=0, focal_spread=self._start.focal_spread,
+            gravity_spread_rad=GRAVITY_PRIOR_SIGMA_RAD,
         )  # fmt: skip
-        return self._current
+        return self._shown.current
 
     def _forget(self, up: Array) -> None:
         """Starts again from a vertical that nobody vouches for; the focal length stays, a little wider."""
-        spread = self._current.focal_spread
+        spread = self._shown.current.focal_spread
         self._gravity_given, self._unsure = False, CalibrationStatus.MOVED
         self._start = dataclasses.replace(
-            self._start, K=self._current.K, R_world_camera=R_world_camera_from_up(up), camera_height_m=None,
+            self._start, K=self._shown.current.K, R_world_camera=R_world_camera_from_up(up), camera_height_m=None,
             focal_spread=spread if self.supplied else min(float(np.hypot(spread, MOVED_FOCAL)), FOCAL_PRIOR_SIGMA),
             gravity_spread_rad=GRAVITY_PRIOR_SIGMA_RAD, height_spread_m=None, n_samples=0,
             status=CalibrationStatus.UNCALIBRATED,
@@ -174,7 +166,7 @@ class Calibrator:
 
     def _look(self, t_s: float, detections: Sequence[Detection]) -> None:
         n = len(self._samples)
-        known = self._current.status is CalibrationStatus.CALIBRATED or n >= MIN_SAMPLES
+        known = self._shown.current.status is CalibrationStatus.CALIBRATED or n >= MIN_SAMPLES
         # Uneven intervals, or the samples could fall into step with somebody's walk
         self._looks += 1
         self._next_s = t_s + LOOK_S[int(known) + (n >= WINDOW)] * (0.6 + 0.8 * (self._looks * 0.618 % 1.0))
@@ -196,9 +188,9 @@ class Calibrator:
             self._axes = axes if moved is None else axes[-MOVED_SAMPLES:]
             self._exact = self._look_for_exact()
             if moved is not None:
-                self._current, self._target = moved, None
-            elif self._current.status is CalibrationStatus.UNCALIBRATED:
-                self._target, self._axes = self._estimate(self._axes), None
+                self._shown.current, self._shown.target = moved, None
+            elif self._shown.current.status is CalibrationStatus.UNCALIBRATED:
+                self._shown.target, self._axes = self._estimate(self._axes), None
 
     def _keep(self, sample: Sample) -> None:
         """The window holds the newest and, ever thinner, the older ones."""
@@ -276,7 +268,7 @@ class Calibrator:
         log.warning(
             "Camera %s has a very wide lens (focal length about %.2f of the picture's long side); such lenses bend "
             "straight lines, so calibrate it with a chessboard and pass the file with --calibration.",
-            self._current.camera_id, share)  # fmt: skip
+            self._shown.current.camera_id, share)  # fmt: skip
 
     def _moved(self, standing: Array) -> CameraCalibration | None:
         """The calibration with status `moved` when the newest bodies all stand along another vertical."""
@@ -296,7 +288,7 @@ class Calibrator:
         if not agree or off < max(MOVED_RAD, 2.0 * self._start.gravity_spread_rad if known else 0.0):
             return None
         log.warning("Camera %s seems to have moved: bodies stand %.0f degrees off its vertical; calibrating again.",
-                    self._current.camera_id, np.degrees(off))  # fmt: skip
+                    self._shown.current.camera_id, np.degrees(off))  # fmt: skip
         self._samples = [s for s in self._samples if s.axis_m is not None][-MOVED_SAMPLES:]
         self._forget(middle)
-        return dataclasses.replace(self._current, status=CalibrationStatus.MOVED)
+        return dataclasses.replace(self._shown.current, status=CalibrationStatus.MOVED)

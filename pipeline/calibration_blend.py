@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,6 +14,25 @@ from pipeline.types import CalibrationStatus, CameraCalibration
 APPROACH_S, EVERY_S, ARRIVED = 0.4, 0.1, 2e-3
 UNSURE_HEIGHT_M = 0.5
 _APPROACH_S = {CalibrationStatus.CALIBRATED: 2.0, CalibrationStatus.SUPPLIED: 1.0}
+
+
+@dataclass(eq=False)
+class Following:
+    """The published calibration on its way to the newest estimate; `keep_K` as in `approach`."""
+
+    current: CameraCalibration
+    keep_K: bool
+    target: CameraCalibration | None = None
+    _stepped_s: float = -np.inf
+
+    def step(self, t_s: float) -> CameraCalibration:
+        """The calibration at `t_s` seconds, a step further where one is due."""
+        dt = t_s - self._stepped_s
+        if self.target is not None and (dt >= EVERY_S or self.current.n_samples == 0 or dt < 0.0):
+            self._stepped_s = t_s
+            self.current, there = approach(self.current, self.target, dt, self.keep_K)
+            self.target = None if there else self.target
+        return self.current
 
 
 def approach(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.calibration_prior import ANY, UPRIGHT
-from pipeline.frames import Array, normalize
+from pipeline.frames import Array, in_picture, normalize
 from pipeline.perspective import rays_of
 from pipeline.types import LANDMARK, Landmarks
 
@@ -25,8 +25,8 @@ BODY = np.array(
 SHOULDERS, HIPS, KNEES, ANKLES = (
     np.array([LANDMARK[f"left_{p}"], LANDMARK[f"right_{p}"]]) for p in ("shoulder", "hip", "knee", "ankle")
 )
-#: Where hips, legs from the hips down, knees to toes, and soles stand in BODY.
-HIPS_AT, LEGS_AT, SHINS_AT, SOLES_AT = np.arange(6, 8), np.arange(6, 12), np.arange(8, 16), np.arange(12, 16)
+#: Where hips, legs from the hips down, and soles stand in BODY.
+HIPS_AT, LEGS_AT, SOLES_AT = np.arange(6, 8), np.arange(6, 12), np.arange(12, 16)
 
 MIN_VISIBLE = 8  # landmarks of BODY, inside the picture
 MIN_SCORE = 0.7  # what is taken for a person by mistake scores half, people score nearly one
@@ -86,7 +86,7 @@ def make_sample(
     if landmarks.score < MIN_SCORE:
         return "unsure"
     uv = landmarks.points_px[BODY]
-    inside = ((uv >= 0) & (uv <= np.asarray(size_wh) - 1)).all(-1)
+    inside = in_picture(uv, size_wh)
     visibility = landmarks.visibility[BODY]
     visible = np.where(inside & (visibility > MIN_VISIBILITY), visibility, 0.0)
     seen = visible > 0

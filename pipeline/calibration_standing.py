@@ -46,6 +46,12 @@ def mean_axis(axes: Array) -> tuple[Array, tuple[float, float]] | None:
     return up, (float(np.hypot(sigma, LEAN_DOUBT * np.arcsin(up[2]))), sigma)
 
 
+def settled(values: Array, worth: float) -> tuple[float, float]:
+    """Median of values (n,) and its standard deviation, the values being worth `worth` independent ones at most."""
+    middle = float(np.median(values))
+    return middle, 1.4826 * float(np.median(np.abs(values - middle))) / np.sqrt(min(len(values), worth))
+
+
 def soles_camera(samples: Sequence[Sample], log_focal: float) -> Array:
     """Heels and toes (N, 4, 3) in the camera, metres: on their rays, at the depth the metric landmarks have."""
     ratio = np.exp(log_focal)
@@ -70,8 +76,8 @@ def camera_height(
     enough = np.count_nonzero(standing) >= 3
     points = soles_m[standing if enough else known]
     lowest = np.max(-(points @ up), axis=1) + SOLE_M
-    height, depth = float(np.median(lowest)), float(np.median(points[..., 2]))
-    scatter = 1.4826 * float(np.median(np.abs(lowest - height))) / np.sqrt(min(len(points), VIEWS_WORTH))
+    height, scatter = settled(lowest, VIEWS_WORTH)
+    depth = float(np.median(points[..., 2]))
     spread = np.sqrt(
         HEIGHT_FLOOR_M**2 + scatter**2 + (up[2] * depth * focal_spread) ** 2 + (depth * up_spread_rad) ** 2
     )

@@ -32,6 +32,12 @@ Array = NDArray[np.float64]
 R_WORLD_LEVEL_CAMERA: Array = np.diag([1.0, -1.0, -1.0])
 
 
+#: LEVI_CIVITA[i] @ a @ b is component i of a x b: its tables are those of the cross product.
+LEVI_CIVITA: Array = np.zeros((3, 3, 3))
+for _i, _j, _k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+    LEVI_CIVITA[_i, _j, _k], LEVI_CIVITA[_i, _k, _j] = 1.0, -1.0
+
+
 def exp_so3(rotvecs: ArrayLike) -> Array:
     """Rotation matrices (..., 3, 3) of rotation vectors (..., 3) in radians (Rodrigues)."""
     v = np.asarray(rotvecs, dtype=np.float64)
@@ -182,6 +188,12 @@ def project(points_camera: ArrayLike, K: ArrayLike) -> Array:
     z = np.where(p[..., 2:] > 1e-6, p[..., 2:], np.nan)
     homogeneous = p / z
     return homogeneous @ k[:2].T
+
+
+def in_picture(points_px: ArrayLike, size_wh: tuple[int, int]) -> NDArray[np.bool_]:
+    """Whether pixels (..., 2) lie in a picture of that size: (...)."""
+    uv = np.asarray(points_px)
+    return np.asarray(((uv >= 0) & (uv <= np.asarray(size_wh) - 1)).all(-1))
 
 
 def unproject(points_px: ArrayLike, K: ArrayLike) -> Array:

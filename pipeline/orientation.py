@@ -13,18 +13,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pipeline.contact import ABOVE_SOLE_M, POINTS
 from pipeline.frames import Array, exp_so3, log_so3, normalize, shortest_rotation
+from pipeline.leg_ik import ANKLES, HIPS, KNEES
 from pipeline.types import JOINT, BodyPose, CameraCalibration, WorldPose
 
 UP = np.array([0.0, 1.0, 0.0])
-_HIPS = np.array([JOINT["left_hip"], JOINT["right_hip"]])
-_KNEES = np.array([JOINT["left_knee"], JOINT["right_knee"]])
-_ANKLES = np.array([JOINT["left_ankle"], JOINT["right_ankle"]])
-_TOES = np.array([JOINT["left_foot"], JOINT["right_foot"]])
-_LEGS, _FEET = np.concatenate([_KNEES, _ANKLES]), np.concatenate([_ANKLES, _TOES])
-
-#: Joints above the sole of a standing adult (SMPL's ankle and ball of the foot).
-_ABOVE_SOLE_M = np.array([0.08, 0.08, 0.03, 0.03])
+_LEGS = [*KNEES, *ANKLES]
 
 SETTLE_S = 4.0
 #: How often a lean is looked at, which takes seconds to learn, and how softly what was learned is put in.
@@ -100,9 +95,9 @@ class OrientationCorrector:
 
     def _learn_lean(self, tracks: list[_Track], offsets: Array, confidence: Array, t_s: float) -> None:
         """Moves each correction toward the turn that sets the standing body's legs upright, within seconds."""
-        thighs = normalize(offsets[:, _HIPS] - offsets[:, _KNEES])
-        shins = normalize(offsets[:, _KNEES] - offsets[:, _ANKLES])
-        legs = normalize(offsets[:, _HIPS].sum(1) - offsets[:, _ANKLES].sum(1))
+        thighs = normalize(offsets[:, HIPS] - offsets[:, KNEES])
+        shins = normalize(offsets[:, KNEES] - offsets[:, ANKLES])
+        legs = normalize(offsets[:, HIPS].sum(1) - offsets[:, ANKLES].sum(1))
         trunks = normalize(offsets[:, JOINT["neck"]])
         standing = (
             (confidence[:, _LEGS].min(1) > MIN_CONFIDENCE)
@@ -127,8 +122,8 @@ class OrientationCorrector:
 
     def _learn_floor(self, tracks: list[_Track], joints_y: Array, confidence: Array, dts: Array) -> None:
         """Moves each floor offset toward the lowest foot; jumps are too short to move it."""
-        lowest = (joints_y[:, _FEET] - _ABOVE_SOLE_M).min(1)
-        for i in np.flatnonzero(confidence[:, _FEET].min(1) >= MIN_CONFIDENCE):
+        lowest = (joints_y[:, POINTS] - ABOVE_SOLE_M).min(1)
+        for i in np.flatnonzero(confidence[:, POINTS].min(1) >= MIN_CONFIDENCE):
             track = tracks[i]
             track.floor_known_s += dts[i]
             window_s = 2.0 * SETTLE_S if lowest[i] > track.floor_m else SETTLE_S / 2

@@ -15,11 +15,11 @@ from pipeline.frames import Array, exp_so3, normalize, shortest_rotation, unproj
 
 
 def rays_of(points_px: Array, K: Array, distortion: Array) -> Array:
-    """Normalised rays (n, 2), x/z and y/z, through pixels (n, 2) of a camera with OpenCV's distortion (5,)."""
+    """Normalised rays (..., 2), x/z and y/z, through pixels (..., 2) of a camera with OpenCV's distortion (5,)."""
     if not distortion.any():
-        return unproject(points_px, K)[:, :2]
+        return unproject(points_px, K)[..., :2]
     ideal = cv2.undistortPoints(points_px.reshape(-1, 1, 2), K, distortion)
-    return np.asarray(ideal, dtype=np.float64).reshape(-1, 2)
+    return np.asarray(ideal, dtype=np.float64).reshape(points_px.shape)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.body import BodyModel
 from pipeline.calibration_sample import BODY
 from pipeline.flips import Sides
-from pipeline.frames import Array
+from pipeline.frames import Array, in_picture
 from pipeline.joint_limits import within_limits
 from pipeline.landmark_model import LandmarkModel, unbiased_points
 from pipeline.perspective import rays_of
@@ -129,7 +128,7 @@ class LandmarkRecovery:
             if t_s is not None:
                 sides = self._tracks.setdefault(detection.track_id, _Track(self._first_betas)).sides
                 landmarks = sides.kept(landmarks, t_s)
-            inside = _inside(landmarks.points_px[BODY], calibration)
+            inside = in_picture(landmarks.points_px[BODY], calibration.size_wh)
             w = np.maximum(landmarks.visibility[BODY], 0.02) * inside
             if np.count_nonzero(w > 0.3) >= 4:
                 usable.append((i, detection, landmarks))
@@ -155,7 +154,8 @@ class LandmarkRecovery:
     ) -> list[BodyPose]:
         tracks = [self._tracks.setdefault(d.track_id, _Track(self._first_betas)) for d, _ in people]
         group = self._grouped([d.track_id for d, _ in people], tracks)
-        rays = _rays(np.stack([marks.points_px for _, marks in people]), calibration)
+        pixels = np.stack([marks.points_px for _, marks in people])
+        rays = rays_of(pixels, calibration.K, calibration.distortion)
         points = np.stack([marks.points_m for _, marks in people])
         visibility = np.stack([marks.visibility for _, marks in people])
         carrying = np.zeros((len(people), 33))
@@ -222,15 +222,3 @@ def _place(offsets: Array, rays: Array, weights: Array, depth_m: Array) -> Array
     H = np.swapaxes(A[..., :3], -1, -2) @ A
     H[:, [0, 1, 2], [0, 1, 2]] += 1e-9
     return np.linalg.solve(H[..., :3], H[..., 3:])[..., 0]
-
-
-def _rays(points_px: Array, calibration: CameraCalibration) -> Array:
-    """Rays (P, 33, 2) with z = 1 through pixels (P, 33, 2)."""
-    K, distortion = calibration.K, calibration.distortion
-    if K[0, 1] or distortion.any():
-        return rays_of(points_px.reshape(-1, 2), K, distortion).reshape(points_px.shape)
-    return (points_px - K[:2, 2]) / K[[0, 1], [0, 1]]
-
-
-def _inside(points_px: Array, calibration: CameraCalibration) -> NDArray[np.bool_]:
-    return np.all((points_px >= 0) & (points_px <= np.asarray(calibration.size_wh) - 1), axis=-1)

@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.body import ShapedBody
 from pipeline.calibration_sample import BODY
-from pipeline.frames import Array, exp_so3
+from pipeline.frames import LEVI_CIVITA, Array, exp_so3
 from pipeline.types import JOINT, JOINT_PARENTS, LANDMARK
 
 #: Joints that turn in the refinement, with the standard deviation (radians) of what the closed form leaves open.
@@ -58,9 +58,7 @@ _PRIOR = np.diag([*3 * [1.0 / sigma**2 for sigma in _PIVOTS.values()], *3 * [1.0
 _FROM_HIPS = np.eye(_N)
 _FROM_HIPS[:, [list(BODY).index(LANDMARK[name]) for name in ("left_hip", "right_hip")]] -= 0.5
 #: _LEVER @ arm, as (3 coordinates, 3 axes), is how a point moves with a turn: column w of it is w x arm.
-_LEVER = np.zeros((9, 3))
-for _a, _b, _c in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
-    _LEVER[3 * _a + _b, _c], _LEVER[3 * _a + _c, _b] = 1.0, -1.0
+_LEVER = LEVI_CIVITA.reshape(9, 3)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.frames import Array, exp_so3, log_so3
+from pipeline.frames import LEVI_CIVITA, Array, exp_so3, log_so3
 from pipeline.types import JOINT, JOINT_PARENTS, LANDMARK
 
 #: Limbs are arms then legs, left then right: landmarks at the limb's root, its hinge and its end.
@@ -84,9 +84,7 @@ _FROM_POOL = np.array([_POOL[name] for name in JOINT])
 _PARENTS = np.array(JOINT_PARENTS[1:])
 
 #: a @ _SKEW, as (3, 3), is the matrix of the cross product with a.
-_SKEW = np.zeros((3, 9))
-for _a, _b, _c in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
-    _SKEW[_a, 3 * _c + _b], _SKEW[_a, 3 * _b + _c] = 1.0, -1.0
+_SKEW = np.ascontiguousarray(LEVI_CIVITA.swapaxes(0, 1)).reshape(3, 9)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,8 @@ from pipeline.grouped import joined, one_of, stack
 from pipeline.leg_ik import reach, short_of
 from pipeline.root_filter import RootFilter, RootNoise
 from pipeline.rotation_filter import TurnGains, Turning
-from pipeline.types import JOINT_PARENTS, BodyPose, CameraCalibration, WorldPose
+from pipeline.skeleton_fit import local_rotations
+from pipeline.types import BodyPose, CameraCalibration, WorldPose
 
 #: A person that was not seen for longer is gone; one that comes back later starts afresh.
 MAX_GAP_S = 0.3
@@ -46,12 +47,6 @@ LEVELS: dict[str, SmoothingLevel | None] = {
 }
 
 _UP = np.array([0.0, 1.0, 0.0])
-_PARENTS = np.array(JOINT_PARENTS[1:])
-#: (24, 23) 1 where the bone to joint i + 1 lies on the way from the root to joint j.
-_WAY = np.zeros((24, 23))
-for _j in range(1, 24):
-    _WAY[_j] = _WAY[JOINT_PARENTS[_j]]
-    _WAY[_j, _j - 1] = 1.0
 
 
 def level(name: str) -> SmoothingLevel | None:
@@ -143,7 +138,7 @@ class PoseSmoother:
         turning, Rs = turning.filtered(_turns(shaped, people), confidence, np.array(dts), self._params.turns)
         Rs_world_camera = _Rs_world_camera(people)
         Rs = Rs_world_camera[:, None] @ Rs
-        joints = _offsets(shaped, Rs)
+        joints = shaped.joints_from_root(Rs)
         for i, (track, poses) in enumerate(zip(tracks, people, strict=True)):
             track.turning = one_of(turning, i, len(tracks))
             self._stand(track, poses, Rs[i], joints[i], calibration, dts[i])
@@ -195,7 +190,7 @@ class PoseSmoother:
                       replace(track.poses.camera, confidence=confidence))]  # fmt: skip
         shaped, Rs_world_camera = self._shaped(last), _Rs_world_camera(last)
         Rs = Rs_world_camera[:, None] @ _turns(shaped, last)
-        joints = _offsets(shaped, Rs) + position
+        joints = shaped.joints_from_root(Rs) + position
         reach(Rs[0], joints[0], track.feet.held(joints[0, POINTS].tolist()))
         return self._records([track], last, Rs_world_camera, Rs, joints, calibration)[0]
 
@@ -240,7 +235,7 @@ class PoseSmoother:
         calibration: CameraCalibration,
     ) -> list[Poses]:  # fmt: skip
         """Both records of bodies with joints (P, 24, 3) and their turns `Rs` (P, 24, 3, 3), in the world."""
-        local = np.swapaxes(Rs[:, _PARENTS], -1, -2) @ Rs[:, 1:]
+        local = local_rotations(Rs)
         in_camera = np.swapaxes(Rs_world_camera, -1, -2) @ Rs[:, 0]
         positions = joints[:, 0]
         roots = (positions - calibration.t_world_camera) @ calibration.R_world_camera
@@ -266,11 +261,6 @@ def _Rs_world_camera(people: Sequence[Poses]) -> Array:
     """What turns each body from the camera into the world (P, 3, 3): the calibration and the root's correction."""
     in_world = stack([p.world.R_world_root for p in people])
     return in_world @ np.swapaxes(stack([p.camera.R_camera_root for p in people]), -1, -2)
-
-
-def _offsets(shaped: ShapedBody, Rs: Array) -> Array:
-    """Joints (P, 24, 3) from the pelvis of bodies whose joints are turned by `Rs` (P, 24, 3, 3)."""
-    return _WAY @ (Rs[:, _PARENTS] @ shaped.offsets[..., None])[..., 0]
 
 
 def _regrown(track: _Track, poses: Poses, dt_s: float) -> Array:

@@ -9,12 +9,15 @@ import contextlib
 import dataclasses
 import io
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.body import BodyModel
+from pipeline.frames import Array
 from pipeline.types import JOINT_PARENTS
 
 _FIELDS = ("v_template", "f", "weights", "posedirs", "shapedirs", "J_regressor", "kintree_table")
@@ -41,23 +44,33 @@ def load_smpl(file: Path) -> BodyModel:
     }
     if tuple(int(p) for p in layer.parents) != JOINT_PARENTS:
         raise ValueError(f"{file}: expected SMPL's 24 joints, got another skeleton (SMPL-H and SMPL-X are not read).")
+    return from_arrays(
+        arrays, np.asarray(layer.faces), file.name, f"SMPL model file {file.name}, under its own licence"
+    )
+
+
+def from_arrays(arrays: Mapping[str, Array], faces: NDArray[Any], name: str, credit: str) -> BodyModel:
+    """The BodyModel of SMPL's arrays: v_template, shapedirs (V, 3, B), J_regressor, lbs_weights and posedirs.
+
+    Its landmarks are the default body's, placed by its joints.
+    """
     vertices, dirs, regressor = arrays["v_template"], arrays["shapedirs"], arrays["J_regressor"]
     crown, sole = int(vertices[:, 1].argmax()), int(vertices[:, 1].argmin())
     model = BodyModel(
-        name=file.name,
-        faces=np.asarray(layer.faces).astype(np.int32),
+        name=name,
+        faces=faces.astype(np.int32),
         vertices=vertices,
         vertices_dirs=dirs,
         weights=arrays["lbs_weights"],
         joints=regressor @ vertices,
-        joints_dirs=np.einsum("jv,vcb->jcb", regressor, dirs),
+        joints_dirs=np.tensordot(regressor, dirs, 1),
         landmarks=np.zeros((33, 3)),
         landmarks_dirs=np.zeros((33, 3, dirs.shape[-1])),
         landmark_joint=np.zeros(33, dtype=np.int64),
         stature_m=float(vertices[crown, 1] - vertices[sole, 1]),
         stature_dirs=dirs[crown, 1] - dirs[sole, 1],
         pose_dirs=arrays["posedirs"],
-        credit=f"SMPL model file {file.name}, under its own licence",
+        credit=credit,
     )
     return scaled_landmarks(model)
 

@@ -98,6 +98,7 @@ class Stream:
         self._next_keep_s = 0.0
         self._calibrator: Calibrates | None = None
         self._watch: SceneWatch | None = None
+        self._sighted: list[Sighted] = []
         self._size_wh = (0, 0)
         self._seen: dict[int, tuple[float, Detection]] = {}
         self.clock = StageClock()
@@ -115,11 +116,11 @@ class Stream:
         if self._calibrator is None or self._watch is None or frame.size_wh != self._size_wh:
             self._calibrator = self._calibrator_for(frame.camera_id, frame.size_wh)
             self._watch = SceneWatch(frame.camera_id)
+            self._sighted = [stage for stage in (self._calibrator, self._recovery) if isinstance(stage, Sighted)]
             self._size_wh = frame.size_wh
         detections = self._detector(frame, clock)
-        for stage in (self._calibrator, self._recovery):
-            if isinstance(stage, Sighted):
-                stage.see(frame)
+        for stage in self._sighted:
+            stage.see(frame)
         with clock.stage("calibration"):
             if self._watch.moved(t_s, frame.image, detections):
                 calibration = self._calibrator.camera_moved(t_s)

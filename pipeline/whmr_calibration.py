@@ -23,7 +23,9 @@ from pipeline.calibration import (
     ESTIMATOR as BUNDLE,
 )
 from pipeline.calibration import MAX_FOCAL_SPREAD, MAX_GRAVITY_SPREAD_RAD, MIN_SAMPLES, Calibrator
-from pipeline.calibration_blend import EVERY_S, approach, with_focal
+from pipeline.calibration_blend import Following, with_focal
+from pipeline.calibration_standing import settled
+from pipeline.contact import ABOVE_SOLE_M
 from pipeline.frames import Array, R_world_camera_from_up, normalize
 from pipeline.types import CalibrationStatus, CameraCalibration, Detection, Frame
 from pipeline.whmr_geometry import up_camera
@@ -39,8 +41,6 @@ GIVEN_RAD = math.radians(3.5)
 #: Seconds to the second look of the camera net, and between any two when they have doubled long enough.
 FIRST_LOOKS_S, LOOKS_S, LOOKS = 2.0, 60.0, 8
 BODIES_S, BODIES, WORTH = 0.2, 64, 8
-#: Of ankles and balls of the feet above the sole of a standing adult.
-_ABOVE_SOLE_M = np.array([0.08, 0.08, 0.03, 0.03])
 
 CameraNet = Callable[[NDArray[np.uint8]], tuple[float, float, float]]
 
@@ -63,14 +63,13 @@ class WhmrCalibrator:
         self._bodies: deque[BodySighting] = deque(maxlen=BODIES)
         self._next_look_s, self._looks_s = -math.inf, FIRST_LOOKS_S
         self._next_bodies_s = -math.inf
-        self._current = self._base = bundle.current
-        self._target: CameraCalibration | None = None
-        self._approached_s = -math.inf
+        self._base = bundle.current
+        self._shown = Following(bundle.current, keep_K=bundle.supplied)
 
     @property
     def current(self) -> CameraCalibration:
         """The calibration as it stands."""
-        return self._current
+        return self._shown.current
 
     def see(self, frame: Frame) -> None:
         """Takes the picture that the next update may look at."""
@@ -84,29 +83,24 @@ class WhmrCalibrator:
             self._start_over(t_s)
         news = [self._look(t_s, base), self._take_bodies(t_s), base is not before]
         if any(news):
-            self._target = self._fused(base)
-        dt = t_s - self._approached_s
-        if self._target is not None and (dt >= EVERY_S or self._current.n_samples == 0 or dt < 0.0):
-            self._approached_s = t_s
-            self._current, there = approach(self._current, self._target, dt, self._bundle.supplied)
-            self._target = None if there else self._target
-        return self._current
+            self._shown.target = self._fused(base)
+        return self._shown.step(t_s)
 
     def camera_moved(self, t_s: float) -> CameraCalibration:
         """The picture's background just jumped: what was known of gravity and height is void; t_s in seconds."""
         self._base = self._bundle.camera_moved(t_s)
         self._start_over(t_s)
-        self._current = dataclasses.replace(
-            self._current, status=CalibrationStatus.MOVED, n_samples=0, focal_spread=self._base.focal_spread,
+        self._shown.current = dataclasses.replace(
+            self._shown.current, status=CalibrationStatus.MOVED, n_samples=0, focal_spread=self._base.focal_spread,
             gravity_spread_rad=self._base.gravity_spread_rad,
         )  # fmt: skip
-        return self._current
+        return self._shown.current
 
     def _start_over(self, t_s: float) -> None:
         for window in (self._ups, self._vfovs, self._bodies):
             window.clear()
         self._sightings()
-        self._next_look_s, self._looks_s, self._target = t_s, FIRST_LOOKS_S, None
+        self._next_look_s, self._looks_s, self._shown.target = t_s, FIRST_LOOKS_S, None
 
     def _look(self, t_s: float, base: CameraCalibration) -> bool:
         """Asks the camera net where its time has come; whether it did."""
@@ -186,17 +180,16 @@ class WhmrCalibrator:
             return known
         depths = np.array([b.per_px for b in self._bodies]) * focal_px
         feet = np.stack([b.feet_m for b in self._bodies]) + depths[:, None, None] * np.array([0.0, 0.0, 1.0])
-        lowest = np.max(_ABOVE_SOLE_M - feet @ up, axis=1)
-        height, depth = float(np.median(lowest)), float(np.median(depths))
-        scatter = 1.4826 * float(np.median(np.abs(lowest - height))) / math.sqrt(min(len(lowest), WORTH))
+        lowest = np.max(ABOVE_SOLE_M - feet @ up, axis=1)
+        height, scatter = settled(lowest, WORTH)
+        depth = float(np.median(depths))
         spread = math.hypot(LEAST_HEIGHT_M, scatter, float(up[2]) * depth * focal_spread, depth * up_spread)
         return max(height, 0.05), spread
 
 
 def _middle(values: NDArray[Any], floor: float) -> tuple[float, float]:
     """Median of values (n,) and its spread, which is at least `floor`."""
-    middle = float(np.median(values))
-    scatter = 1.4826 * float(np.median(np.abs(values - middle))) / math.sqrt(min(len(values), WORTH))
+    middle, scatter = settled(values, WORTH)
     return middle, math.hypot(scatter, floor)
 
 

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from pipeline.frames import Array, unproject
+from pipeline.frames import Array
 from pipeline.perspective import rays_of
 from pipeline.types import CameraCalibration
 
@@ -43,8 +43,5 @@ def translations(cam: Array, boxes: Array, calibration: CameraCalibration) -> Ar
     """
     K = calibration.K
     z = 2.0 * float(np.sqrt(K[0, 0] * K[1, 1])) / (cam[:, 0] * boxes[:, 2])
-    if calibration.distortion.any():
-        rays = rays_of(boxes[:, :2], K, calibration.distortion)
-    else:
-        rays = unproject(boxes[:, :2], K)[:, :2]
+    rays = rays_of(boxes[:, :2], K, calibration.distortion)
     return np.concatenate([cam[:, 1:] + rays * z[:, None], z[:, None]], axis=1)

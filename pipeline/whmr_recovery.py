@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.body import BodyModel
-from pipeline.frames import Array, nearest_rotation, project
-from pipeline.types import JOINT, BodyPose, CameraCalibration, Detection, Frame, checked
+from pipeline.contact import POINTS
+from pipeline.frames import Array, in_picture, nearest_rotation, project
+from pipeline.types import BodyPose, CameraCalibration, Detection, Frame, checked
 from pipeline.whmr_geometry import R_camera_level, focal_px, translations
 
 #: The share of a person's score that joints outside the picture have: the network guesses those.
@@ -27,7 +28,6 @@ EDGE = 0.02
 DEPTHS_M = (0.5, 9.0)
 #: The shape that is published follows the mean of all looks when there are twice as many as the last time.
 LOOKS = 256
-_FEET = np.array([JOINT["left_ankle"], JOINT["right_ankle"], JOINT["left_foot"], JOINT["right_foot"]])
 
 
 class Network(Protocol):
@@ -81,6 +81,7 @@ class _Track:
     whole: bool = False
     next_n: int = 1
     betas: Array = field(default_factory=lambda: np.zeros(10))
+    scale: float = 1.0
 
     def look(self, betas: Array, whole: bool) -> bool:
         """Takes the betas (10,) of a look at all of somebody (`whole`) or a part; true where the mean is due anew."""
@@ -109,7 +110,6 @@ class WhmrRecovery:
         self._body = body
         self._height_m = height_m
         self._tracks: dict[int, _Track] = {}
-        self._scales: dict[int, float] = {}
         self._image: NDArray[np.uint8] | None = None
         self._sightings: list[BodySighting] = []
 
@@ -154,13 +154,13 @@ class WhmrRecovery:
 
     def metric_scale(self, track_id: int) -> float:
         """True size of the person over the one the network took them for."""
-        return self._scales.get(track_id, 1.0)
+        track = self._tracks.get(track_id)
+        return 1.0 if track is None else track.scale
 
     def keep_only(self, track_ids: set[int]) -> None:
         """Forgets everybody else."""
         for gone in self._tracks.keys() - track_ids:
             del self._tracks[gone]
-            self._scales.pop(gone, None)
 
     def _bodies(
         self, people: Sequence[Detection], answer: Mapping[str, Array], calibration: CameraCalibration, R_level: Array
@@ -183,7 +183,7 @@ class WhmrRecovery:
         for i in np.flatnonzero(whole & (answer["Tz"] > DEPTHS_M[0]) & (answer["Tz"] < DEPTHS_M[1])):
             per_px = float(larger[i] * moved[i, 2] / calibration.K[0, 0])
             nothing = np.array([0.0, 0.0, per_px * calibration.K[0, 0]])
-            self._sightings.append(BodySighting(float(focals[i]), joints[i, _FEET] - nothing, per_px))
+            self._sightings.append(BodySighting(float(focals[i]), joints[i, POINTS] - nothing, per_px))
         return [
             OrientedBody(Rs[i, 0], roots[i], Rs[i, 1:], betas[i], joints[i], confidence[i], R_world_roots[i])
             for i in range(len(people))
@@ -197,15 +197,13 @@ class WhmrRecovery:
             if self._height_m is not None:
                 assumed = float(self._body.shaped(track.betas).height_m)
                 track.betas = self._body.betas_for_height(self._height_m, track.betas)
-                self._scales[track_id] = self._height_m / assumed
+                track.scale = self._height_m / assumed
         return track.betas
 
 
 def _confidence(joints_m: Array, calibration: CameraCalibration) -> Array:
     """(B, 24): one for joints (B, 24, 3) in the picture, `OUTSIDE` for others."""
-    px = project(joints_m, calibration.K)
-    inside = np.all((px >= 0) & (px <= np.asarray(calibration.size_wh) - 1), axis=-1)
-    return np.where(inside, 1.0, OUTSIDE)
+    return np.where(in_picture(project(joints_m, calibration.K), calibration.size_wh), 1.0, OUTSIDE)
 
 
 def _in_picture(box_xyxy: Array, size_wh: tuple[int, int]) -> bool:
