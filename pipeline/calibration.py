@@ -21,12 +21,7 @@ from pipeline.calibration_exact import STARTS, Exact, solve_exact, vertical_from
 from pipeline.calibration_prior import PosePrior
 from pipeline.calibration_sample import BODY, SOLES_AT, Sample, make_sample
 from pipeline.calibration_standing import camera_height, mean_axis, soles_camera, upright_axes
-from pipeline.frames import (
-    Array,
-    R_world_camera_from_up,
-    normalize,
-    up_from_pitch_roll,
-)
+from pipeline.frames import Array, R_world_camera_from_up, normalize, up_from_pitch_roll
 from pipeline.types import CalibrationStatus, CameraCalibration, Detection
 
 log = logging.getLogger(__name__)
@@ -144,10 +139,21 @@ class Calibrator:
         )  # fmt: skip
         return self._shown.current
 
+    def set_floor(self, points_m: Array, above_m: Array) -> CameraCalibration:
+        """Points (n, 3) in the camera are (n,) metres above the floor: that is its height until the camera moves."""
+        return self._shown.stand_on(points_m, above_m)
+
+    def resize(self, grown: dict[int, float]) -> None:
+        """People turned out so many times as large, by track id; what was seen of others goes."""
+        self._samples = [s.grown(grown[s.track_id]) for s in self._samples if s.track_id in grown]
+        self._start = dataclasses.replace(self._start, camera_height_m=None, height_spread_m=None)
+        self._axes = self._exact = None
+        self._shown.grow(float(np.median(list(grown.values()))) if grown else 1.0)
+
     def _forget(self, up: Array) -> None:
         """Starts again from a vertical that nobody vouches for; the focal length stays, a little wider."""
         spread = self._shown.current.focal_spread
-        self._gravity_given, self._unsure = False, CalibrationStatus.MOVED
+        self._gravity_given, self._unsure, self._shown.floor = False, CalibrationStatus.MOVED, None
         self._start = dataclasses.replace(
             self._start, K=self._shown.current.K, R_world_camera=R_world_camera_from_up(up), camera_height_m=None,
             focal_spread=spread if self.supplied else min(float(np.hypot(spread, MOVED_FOCAL)), FOCAL_PRIOR_SIGMA),

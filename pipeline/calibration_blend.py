@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pipeline.calibration_standing import GivenFloor
 from pipeline.frames import Array, R_world_camera_from_up
 from pipeline.types import CalibrationStatus, CameraCalibration
 
@@ -18,11 +19,15 @@ _APPROACH_S = {CalibrationStatus.CALIBRATED: 2.0, CalibrationStatus.SUPPLIED: 1.
 
 @dataclass(eq=False)
 class Following:
-    """The published calibration on its way to the newest estimate; `keep_K` as in `approach`."""
+    """The published calibration on its way to the newest estimate; `keep_K` as in `approach`.
+
+    floor  what the user said the floor is; heights of estimates are set aside for it
+    """
 
     current: CameraCalibration
     keep_K: bool
     target: CameraCalibration | None = None
+    floor: GivenFloor | None = None
     _stepped_s: float = -np.inf
 
     def step(self, t_s: float) -> CameraCalibration:
@@ -30,9 +35,23 @@ class Following:
         dt = t_s - self._stepped_s
         if self.target is not None and (dt >= EVERY_S or self.current.n_samples == 0 or dt < 0.0):
             self._stepped_s = t_s
+            self.target = self.target if self.floor is None else self.floor.given(self.target)
             self.current, there = approach(self.current, self.target, dt, self.keep_K)
             self.target = None if there else self.target
         return self.current
+
+    def stand_on(self, points_m: Array, above_m: Array) -> CameraCalibration:
+        """Takes points (n, 3) in the camera, (n,) metres above the floor, for the floor; the calibration, at once."""
+        self.floor = GivenFloor(points_m, above_m, float(self.current.K[0, 0]))
+        self.current, self.target = self.floor.given(self.current), None
+        return self.current
+
+    def grow(self, ratio: float) -> None:
+        """Everything seen turned out `ratio` times as large: so is the height over the floor."""
+        self.floor, self.target = self.floor and self.floor.grown(ratio), None
+        height, spread = self.current.camera_height_m, self.current.height_spread_m
+        self.current = replace(self.current, camera_height_m=height and height * ratio,
+                               height_spread_m=spread and spread * ratio)  # fmt: skip
 
 
 def approach(

@@ -6,7 +6,7 @@ accumulator is not the store (`calibration_cache`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +68,10 @@ class Sample:
     hip_ray: Array
     signature: Array
     planted: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(4, dtype=bool))
+
+    def grown(self, ratio: float) -> Sample:
+        """The same look at somebody who turned out `ratio` times as large."""
+        return replace(self, points_m=self.points_m * ratio, distance_m=self.distance_m * ratio)
 
 
 def make_sample(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from pipeline.calibration_sample import SOLES_AT, Sample
 from pipeline.frames import Array, normalize, shortest_rotation
+from pipeline.types import CameraCalibration
 
 #: The axis of upright bodies as the network's depth has it: of one sample, and of all that err alike.
 SIGMA_AXIS_RAD, AXIS_FLOOR_RAD = np.radians(5.0), np.radians(1.5)
@@ -18,6 +21,7 @@ HEIGHT_FLOOR_M = 0.08
 SOLE_M = 0.02  # heels and toes over the floor they stand on
 UNSURE_HEIGHT_M = 0.2  # more where nobody stood yet
 VIEWS_WORTH = 4.0
+POINTED_OUT_M = 0.03  # of a floor that feet were said to stand on
 
 
 def upright_axes(samples: Sequence[Sample], log_focal: float) -> Array:
@@ -82,3 +86,30 @@ def camera_height(
         HEIGHT_FLOOR_M**2 + scatter**2 + (up[2] * depth * focal_spread) ** 2 + (depth * up_spread_rad) ** 2
     )
     return max(height, 0.05), float(spread if enough else np.hypot(spread, UNSURE_HEIGHT_M))
+
+
+@dataclass(frozen=True, eq=False)
+class GivenFloor:
+    """A floor that the user pointed out by feet that stood on it.
+
+    points_m  (n, 3) ankles and balls in the camera, metres
+    above_m   (n,) how far above the floor each is, metres
+    focal_px  of the camera that saw them so: at another focal length they are as much farther away
+    """
+
+    points_m: Array
+    above_m: Array
+    focal_px: float
+
+    def given(self, calibration: CameraCalibration) -> CameraCalibration:
+        """`calibration` with the height over this floor, and its spread."""
+        points = self.points_m * [1.0, 1.0, calibration.K[0, 0] / self.focal_px]
+        up, depth = calibration.up_camera, float(np.median(points[:, 2]))
+        height = max(float(np.median(self.above_m - points @ up)), 0.05)
+        of_focal, of_gravity = float(up[2]) * calibration.focal_spread, calibration.gravity_spread_rad
+        spread = float(np.hypot(POINTED_OUT_M, depth * np.hypot(of_focal, of_gravity)))
+        return dataclasses.replace(calibration, camera_height_m=height, height_spread_m=spread)
+
+    def grown(self, ratio: float) -> GivenFloor:
+        """The same floor when everything seen turns out `ratio` times as large."""
+        return dataclasses.replace(self, points_m=self.points_m * ratio)

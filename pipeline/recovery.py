@@ -68,6 +68,10 @@ class Recovery(Protocol):
         """Forgets everybody else."""
         ...
 
+    def set_height(self, height_m: float) -> dict[int, float]:
+        """Everybody is `height_m` tall from now on; by track id, how many times as large each turns out."""
+        ...
+
 
 @dataclass(eq=False)
 class _Track:
@@ -148,6 +152,20 @@ class LandmarkRecovery:
         """Forgets everybody else."""
         for gone in self._tracks.keys() - track_ids:
             del self._tracks[gone]
+
+    def set_height(self, height_m: float) -> dict[int, float]:
+        """Everybody is `height_m` tall from now on; by track id, how many times as large each turns out.
+
+        Raises ValueError outside 0.5 to 2.5 metres.
+        """
+        self._first_betas, self._height_m = self._body.betas_for_height(height_m), height_m
+        grown = {}
+        for track_id, track in self._tracks.items():
+            grown[track_id] = height_m / float(self._body.shaped(track.betas).height_m)
+            track.betas = self._body.betas_for_height(height_m, track.betas)
+            track.scale *= grown[track_id]
+            track.version += 1
+        return grown
 
     def _recover(
         self, people: Sequence[tuple[Detection, Landmarks]], weights: Array, calibration: CameraCalibration

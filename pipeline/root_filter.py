@@ -37,10 +37,10 @@ _UNIT = np.eye(3)
 
 
 class RootFilter:
-    """Constant-velocity Kalman filter of a point in the world, metres and seconds."""
+    """Constant-velocity Kalman filter of a point in the world, metres and seconds; `noise` may be changed."""
 
     def __init__(self, position: Array, noise: RootNoise) -> None:
-        self._noise = noise
+        self.noise = noise
         # filterpy's kinematic_kf has a wrong H for three dimensions, so the matrices are set here
         self._kf = KalmanFilter(dim_x=6, dim_z=3)
         self._kf.x[:3, 0] = position
@@ -51,7 +51,7 @@ class RootFilter:
     def predict(self, dt_s: float) -> Array:
         """Position (3,) `dt_s` later with nothing seen."""
         F, Q = self._F, self._Q
-        power = self._noise.acceleration_m_s2**2
+        power = self.noise.acceleration_m_s2**2
         F[:3, 3:] = dt_s * _UNIT
         Q[:3, :3], Q[3:, 3:] = (0.25 * dt_s**4 * power) * _UNIT, (dt_s**2 * power) * _UNIT
         Q[:3, 3:] = Q[3:, :3] = (0.5 * dt_s**3 * power) * _UNIT
@@ -66,7 +66,7 @@ class RootFilter:
         held  (3,) where `feet` feet on the floor say the root is
         """
         self.predict(dt_s)
-        noise = self._noise
+        noise = self.noise
         distance = float(np.sqrt(from_camera @ from_camera))
         view = from_camera / max(distance, 1e-6)
         across, along = noise.across_m**2, max(noise.across_m, noise.along_per_m * distance) ** 2

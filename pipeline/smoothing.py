@@ -95,6 +95,20 @@ class PoseSmoother:
         self._group: tuple[list[bytes], ShapedBody] | None = None
         self._calibration: CameraCalibration | None = None
 
+    def set_level(self, name: str) -> None:
+        """Smooths at another level from the next frame on. Raises ValueError for one that there is not."""
+        new, was_off = level(name), self._off
+        self._off, self._params = new is None, new or _LOW
+        if was_off and not self._off:
+            self._tracks.clear()
+        for track in self._tracks.values():
+            track.root.noise = self._params.root
+
+    def touching(self, track_id: int) -> tuple[bool, ...]:
+        """Which of left ankle, right ankle, left ball, right ball touch the floor; none while smoothing is off."""
+        track = self._tracks.get(track_id)
+        return (False,) * 4 if track is None or self._off else track.feet.touching
+
     def __call__(
         self, people: Sequence[Poses], calibration: CameraCalibration, track_ids: Sequence[int], t_s: float
     ) -> list[Poses]:

@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 
 from pipeline.clock import StageClock
+from pipeline.contact import ABOVE_SOLE_M, POINTS
+from pipeline.frames import Array
 from pipeline.limited_log import LimitedLog
 from pipeline.orientation import OrientationCorrector
 from pipeline.recovery import Recovery
@@ -26,6 +28,8 @@ log = logging.getLogger(__name__)
 REMEMBER_S = 10.0
 KEEP_EVERY_S = 10.0
 READ_TIMEOUT_S = 0.1
+#: Feet that are seen less surely do not tell where the floor is.
+STANDS_CONFIDENCE = 0.3
 _BAD_FRAME = (ValueError, ArithmeticError, np.linalg.LinAlgError, cv2.error)
 
 
@@ -51,6 +55,14 @@ class Calibrates(Protocol):
 
     def camera_moved(self, t_s: float) -> CameraCalibration:
         """What was known of gravity and height is void."""
+        ...
+
+    def set_floor(self, points_m: Array, above_m: Array) -> CameraCalibration:
+        """Points (n, 3) in the camera are (n,) metres above the floor."""
+        ...
+
+    def resize(self, grown: dict[int, float]) -> None:
+        """People turned out so many times as large, by track id."""
         ...
 
 
@@ -101,6 +113,7 @@ class Stream:
         self._sighted: list[Sighted] = []
         self._size_wh = (0, 0)
         self._seen: dict[int, tuple[float, Detection]] = {}
+        self._people: tuple[Person, ...] = ()
         self.clock = StageClock()
         self.bad_frames = 0
         self._bad_log = LimitedLog(log)
@@ -143,11 +156,41 @@ class Stream:
         with clock.stage("smoothing"):
             people += self._missed(set(ids), calibration, t_s)
         people.sort(key=lambda p: p.track_id)
+        self._people = tuple(people)
         return FrameResult(
             camera_id=frame.camera_id, index=frame.index, t_capture_ns=frame.t_capture_ns, t_wall_ns=frame.t_wall_ns,
             t_grab_ns=frame.t_grab_ns, size_wh=frame.size_wh, dropped=dropped, stages_ms=clock.take(),
-            calibration=calibration, people=tuple(people),
+            calibration=calibration, people=self._people,
         )  # fmt: skip
+
+    def recalibrate(self) -> None:
+        """Forgets the calibration; the next frame starts from what `calibrator_for` gives then. Between two frames."""
+        self._calibrator = self._kept = None
+        self._corrector.keep_only(set())
+
+    def set_floor(self) -> CameraCalibration | None:
+        """The floor is where those who were just seen have their feet, until the camera moves. Between two frames.
+
+        The calibration with its new height; None when no foot of anybody is seen to stand.
+        """
+        feet: list[tuple[Array, float]] = []
+        for person in self._people:
+            if not person.predicted and min(person.camera.confidence[POINTS]) > STANDS_CONFIDENCE:
+                touching, points = self._smoother.touching(person.track_id), person.camera.joints_camera_m[POINTS]
+                feet += [(p, a) for p, a, t in zip(points, ABOVE_SOLE_M, touching, strict=True) if t]
+        if self._calibrator is None or not feet:
+            return None
+        return self._calibrator.set_floor(np.stack([p for p, _ in feet]), np.array([above for _, above in feet]))
+
+    def set_person_height(self, height_m: float) -> None:
+        """People are `height_m` tall from now on. Between two frames. Raises ValueError outside 0.5 to 2.5 metres."""
+        grown = self._recovery.set_height(height_m)
+        if self._calibrator is not None:
+            self._calibrator.resize(grown)
+
+    def set_smoothing(self, level: str) -> None:
+        """Smooths at another level. Between two frames. Raises ValueError for one that there is not."""
+        self._smoother.set_level(level)
 
     def _missed(self, found: set[int], calibration: CameraCalibration, t_s: float) -> list[Person]:
         """The people who were there a moment ago, carried on; forgets those who are long gone."""

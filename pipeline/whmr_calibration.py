@@ -96,11 +96,24 @@ class WhmrCalibrator:
         )  # fmt: skip
         return self._shown.current
 
+    def set_floor(self, points_m: Array, above_m: Array) -> CameraCalibration:
+        """Points (n, 3) in the camera are (n,) metres above the floor: that is its height until the camera moves."""
+        return self._shown.stand_on(points_m, above_m)
+
+    def resize(self, grown: dict[int, float]) -> None:
+        """People turned out so many times as large, by track id; what their bodies said of the camera goes."""
+        self._bundle.resize(grown)
+        self._base = self._bundle.current
+        self._bodies.clear()
+        self._sightings()
+        self._shown.grow(float(np.median(list(grown.values()))) if grown else 1.0)
+
     def _start_over(self, t_s: float) -> None:
         for window in (self._ups, self._vfovs, self._bodies):
             window.clear()
         self._sightings()
-        self._next_look_s, self._looks_s, self._shown.target = t_s, FIRST_LOOKS_S, None
+        self._next_look_s, self._looks_s = t_s, FIRST_LOOKS_S
+        self._shown.target = self._shown.floor = None
 
     def _look(self, t_s: float, base: CameraCalibration) -> bool:
         """Asks the camera net where its time has come; whether it did."""

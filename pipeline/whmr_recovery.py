@@ -162,6 +162,20 @@ class WhmrRecovery:
         for gone in self._tracks.keys() - track_ids:
             del self._tracks[gone]
 
+    def set_height(self, height_m: float) -> dict[int, float]:
+        """Everybody is `height_m` tall from now on; by track id, how many times as large each turns out.
+
+        Raises ValueError outside 0.5 to 2.5 metres.
+        """
+        self._body.betas_for_height(height_m)
+        self._height_m = height_m
+        grown = {}
+        for track_id, track in self._tracks.items():
+            grown[track_id] = height_m / float(self._body.shaped(track.betas).height_m)
+            track.betas = self._body.betas_for_height(height_m, track.betas)
+            track.scale *= grown[track_id]
+        return grown
+
     def _bodies(
         self, people: Sequence[Detection], answer: Mapping[str, Array], calibration: CameraCalibration, R_level: Array
     ) -> list[OrientedBody]:
