@@ -156,7 +156,10 @@ class BridgeStream:
         return self._prefixes
 
     def wait_for(self, kind: str = "pose") -> None:
-        """Waits until somebody subscribed to `kind`, of any camera or of one."""
+        """Waits until somebody subscribed to `kind`, of any camera or of one.
+
+        After a restart a subscriber must be receiving meanwhile, or ZeroMQ does not subscribe it again.
+        """
         end_s = time.monotonic() + PATIENCE_S
         while not any(prefix.startswith(f"{kind}/".encode()) or not prefix for prefix in self.hear()):
             assert time.monotonic() < end_s, f"nobody subscribed to {kind!r}, only to {self._prefixes}"
