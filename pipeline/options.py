@@ -114,7 +114,7 @@ def _out(group: argparse._ArgumentGroup) -> None:
     add("--overlay", type=Path, metavar="MP4", help="write a video with skeletons, horizon and floor")
     add("--view", action="store_true", help="show that in a window")
     add("--print", action="store_true", help="print the poses, twice a second")
-    add("--record", type=Path, metavar="NPZ", help="keep every published pose")
+    add("--record", type=Path, metavar="FILE", help="keep every pose: .npz (arrays) or .mcap (python -m bridges.play)")
 
 
 def _machine(group: argparse._ArgumentGroup) -> None:

@@ -67,7 +67,7 @@ class Recorder:
         folder cannot be written or another program is recording to it.
         """
         if path.suffix != ".npz":
-            raise ValueError(f"A recording is an .npz file, got {str(path)!r}: type --record {path.stem}.npz.")
+            raise ValueError(f"A recording is an .npz or .mcap file, got {str(path)!r}: type --record {path.stem}.npz.")
         if path.exists():
             raise FileExistsError(f"{path} exists already: name another file for --record, or remove this one.")
         self.path, self.partial = path, partial_path(path)
@@ -156,7 +156,12 @@ def recover(partial: Path, target: Path) -> Path:
 
 
 def read_journal(partial: Path) -> Iterator[dict[str, Any]]:
-    """The fields of each PoseMessage of a journal, arrays still blobs, up to its end or to the first damaged one.
+    """The fields of each PoseMessage of a journal, arrays still blobs; raises and logs as `journal_messages`."""
+    return (msgspec.msgpack.decode(data.partition(b"\0")[2]) for data in journal_messages(partial))
+
+
+def journal_messages(partial: Path) -> Iterator[bytes]:
+    """The whole message of each frame of a journal, topic and all, up to its end or to the first damaged one.
 
     Damage is logged. Raises ValueError when it is no journal.
     """
@@ -171,7 +176,7 @@ def read_journal(partial: Path) -> Iterator[dict[str, Any]]:
             if len(data) != length or zlib.crc32(data) != crc:
                 break
             good = journal.tell()
-            yield msgspec.msgpack.decode(data.partition(b"\0")[2])
+            yield data
     if lost := partial.stat().st_size - good:
         log.warning("%s ends with a frame that is cut: %d bytes are left out.", partial, lost)
 

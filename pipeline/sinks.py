@@ -18,7 +18,7 @@ from pipeline.limited_log import LimitedLog
 from pipeline.messages import pose_message, topic
 from pipeline.overlay import FPS_RANGE, OverlayWriter, Viewer
 from pipeline.publisher import Publisher
-from pipeline.recorder import Recorder
+from pipeline.recording import Recording, open_recorder
 from pipeline.source_base import Source, SourceState
 from pipeline.stream import Sink
 from pipeline.subscriber import describe
@@ -108,7 +108,7 @@ class PrintSink:
 class RecordSink:
     """Keeps every pose; a disk that fills up is said now and then, and never stops the stream."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recording) -> None:
         self._recorder = recorder
         self._limited = LimitedLog(log)
 
@@ -171,7 +171,7 @@ def open_sinks(options: argparse.Namespace, source: Source, stop: threading.Even
     if options.print:
         sinks.append(PrintSink())
     if options.record:
-        sinks.append(RecordSink(stack.enter_context(Recorder(options.record))))
+        sinks.append(RecordSink(stack.enter_context(open_recorder(options.record))))
     if options.overlay:
         fps = min(max(source.fps or 30.0, FPS_RANGE[0]), FPS_RANGE[1])
         writer = OverlayWriter(options.overlay, fps, source.size_wh)
