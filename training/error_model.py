@@ -1,0 +1,217 @@
+"""How MediaPipe's landmarks err, learned from renders: true landmarks in, found ones out, without a picture.
+
+A small network says of a true body before its camera what the landmark network will make of it on average and how
+surely (`training.error_model_fit`). What it leaves over is taken from a bank of real residuals over time, of bodies
+seen alike: so errors keep their correlations among landmarks, over time, and between image, depth and visibility.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from torch.nn import functional as F
+
+from training.error_geometry import N_MARKS, N_TARGETS, Views, exchanged, mirror_targets
+
+FORMAT = 1
+#: Residuals of the bank are asinh(z) in steps of 1 / STEPS.
+STEPS = 31.0
+NEAREST_ROWS = 24
+LOG_SIGMA = (-6.0, 2.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What the landmark network found in B windows of T pictures.
+
+    points_px   (B, T, 33, 2) pixels
+    visibility  (B, T, 33) 0..1
+    points_m    (B, T, 33, 3) metres of the network's own size, about the hips, axes of the ray through them
+    found       (B, T) bool; where it is False the rest is what would have been said
+    """
+
+    points_px: Tensor
+    visibility: Tensor
+    points_m: Tensor
+    found: Tensor
+
+
+def network(features: Tensor, weights: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and log sigma (N, N_TARGETS) of the targets and the logit (N,) of being found, of features (N, N_FEATURES).
+
+    weights  feature_mean, feature_scale (N_FEATURES,), target_mean, target_scale (N_TARGETS,); layer 0, 1, 2 and skip
+    """
+    x = (features - weights["feature_mean"]) / weights["feature_scale"]
+    h = F.silu(F.linear(x, weights["w0"], weights["b0"]))
+    h = h + F.silu(F.linear(h, weights["w1"], weights["b1"]))
+    out = F.linear(h, weights["w2"], weights["b2"])
+    mean = out[:, :N_TARGETS] + F.linear(x, weights["skip"])
+    log_sigma = out[:, N_TARGETS:-1].clamp(*LOG_SIGMA)
+    return (
+        weights["target_mean"] + weights["target_scale"] * mean, log_sigma + weights["target_scale"].log(), out[:, -1]
+    )  # fmt: skip
+
+
+def view_keys(features: Tensor) -> Tensor:
+    """(N, KEYS) which views are alike: facing, lean, limbs, what is cut off or hidden, size and distance.
+
+    The first columns change sign in a mirror or change places with the next, see `mirror_keys`.
+    """
+    marks = features[:, : N_MARKS * 8].unflatten(-1, (8, N_MARKS))
+    p, inside, hidden = marks[:, :3], marks[:, 6], marks[:, 7]
+    across = 2.0 * (p[:, :, 11] - p[:, :, 12] + p[:, :, 23] - p[:, :, 24])
+    trunk = p[:, :, 11] + p[:, :, 12]
+    thighs = 0.7 * (p[:, :, 25] + p[:, :, 26])
+    signed = torch.stack([across[:, 0], across[:, 1], trunk[:, 0], thighs[:, 0], features[:, -4]], -1)
+    same = torch.stack([across[:, 2], trunk[:, 1], trunk[:, 2], thighs[:, 1], thighs[:, 2], features[:, -7],
+                        features[:, -9], 0.5 * features[:, -8], 0.5 * features[:, -6], features[:, -3],
+                        inside[:, :11].mean(-1)], -1)  # fmt: skip
+    left, right = ([13, 15, 19], [25, 27, 31]), ([14, 16, 20], [26, 28, 32])
+    pairs = [
+        0.7 * channel[:, k].mean(-1)
+        for side in (left, right)
+        for channel, limbs in ((inside, side), (hidden, side))
+        for k in limbs
+    ]
+    return torch.cat([signed, same, torch.stack(pairs, -1)], -1)
+
+
+N_SIGNED, N_PAIRS = 5, 4
+
+
+def mirror_keys(keys: Tensor) -> Tensor:
+    """Keys (N, KEYS) of the same views in a mirror."""
+    left, right = keys[:, -2 * N_PAIRS : -N_PAIRS], keys[:, -N_PAIRS:]
+    middle = keys[:, N_SIGNED : -2 * N_PAIRS].clone()
+    # How far the left side is nearer than the right: first of those that are not signed
+    middle[:, 0] = -middle[:, 0]
+    signed = keys[:, :N_SIGNED] * torch.tensor([1.0, -1, -1, -1, -1])
+    return torch.cat([signed, middle, right, left], -1)
+
+
+class LandmarkErrors:
+    """The learned model; `load` it, then `sample` from it."""
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        """From the tensors of a file of `training.error_model_fit`."""
+        whole = {k: v for k, v in tensors.items() if not k.startswith("bank_")}
+        self.weights = {k: v.float() for k, v in whole.items()}
+        z = tensors["bank_z"].float() / STEPS
+        self._bank = torch.cat([z, mirror_targets(z)]).sinh()
+        self._flips = tensors["bank_flips"].repeat(2, 1).long()
+        keys = tensors["bank_keys"].float()
+        self._keys = torch.cat([keys, mirror_keys(keys)])
+
+    @classmethod
+    def load(cls, path: str | Path) -> LandmarkErrors:
+        """From a .safetensors file of `python -m training.error_model_fit`.
+
+        Raises OSError when there is none, ValueError when it is another file or of another format.
+        """
+        file = Path(path)
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"{file}: expected an error model; make it by `python -m training.error_model_fit`."
+            )
+        try:
+            with safe_open(file, "pt") as opened:
+                made = (opened.metadata() or {}).get("format")
+                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        except Exception as e:
+            raise ValueError(f"{file}: expected a file of `training.error_model_fit`, got {e}.") from e
+        if made != f"landmark-errors {FORMAT}":
+            wanted = f"landmark-errors {FORMAT}"
+            raise ValueError(f"{file}: expected format {wanted}, got {made}; run `python -m training.error_model_fit`.")
+        return cls(tensors)
+
+    @torch.no_grad()
+    def sample(
+        self, landmarks_camera: Tensor, K: Tensor, size_wh: Tensor, stature_m: Tensor, t_s: Tensor,
+        generator: torch.Generator, hidden_by_m: Tensor | None = None,
+    ) -> Found:  # fmt: skip
+        """What the landmark network might find of B people in T pictures each, taken at t_s (T,) or (B, T) seconds.
+
+        landmarks_camera  (B, T, 33, 3) true landmarks, camera metres, before the camera
+        K                 (B, 3, 3), pixels; size_wh (B, 2) pixels
+        stature_m         (B,)
+        hidden_by_m       (B, T, 33) how far each lies behind the surface that the camera sees there, nan where not
+                          known; None: told from the body alone
+
+        Same generator, same result. Raises ValueError when shapes do not fit.
+        """
+        B, T = _checked(landmarks_camera, K, size_wh, stature_m, t_s, hidden_by_m)
+        views = Views.of(landmarks_camera.float(), K.float(), size_wh.float(), stature_m.float(), hidden_by_m)
+        features = views.features()
+        mean, log_sigma, logit = network(features, self.weights)
+        keys = view_keys(features).view(B, T, -1).mean(1)
+        z, flips = self._residuals(keys, t_s.expand(B, T).float(), generator)
+        px, visibility, metres = views.decode(mean + log_sigma.exp() * z.flatten(0, 1))
+        state = flips.flatten()
+        px, visibility, metres = (exchanged(v, state) for v in (px, visibility, metres))
+        return Found(
+            px.unflatten(0, (B, T)), visibility.unflatten(0, (B, T)), metres.unflatten(0, (B, T)),
+            self._found(logit.view(B, T), generator),
+        )  # fmt: skip
+
+    def _found(self, logit: Tensor, g: torch.Generator) -> Tensor:
+        """(B, T) bool; pictures of one window are found or missed together more often than by chance."""
+        B, T = logit.shape
+        keep = self.weights["found_correlation"].clamp(0.0, 1.0)
+        noise = keep.sqrt() * torch.randn(B, 1, generator=g) + (1 - keep).sqrt() * torch.randn(B, T, generator=g)
+        return torch.special.ndtr(noise) < logit.sigmoid()
+
+    def _steps(self, t_s: Tensor, g: torch.Generator) -> Tensor:
+        """Where in the bank's sequences (B, T) times lie: begun anywhere they fit, half of them backwards."""
+        B = len(t_s)
+        last = self._bank.shape[1] - 1
+        at = (t_s - t_s.amin(1, keepdim=True)) / float(self.weights["step_s"])
+        room = (last - at.amax(1) + 1e-3).clamp_min(0.0).floor()
+        at = at + (torch.rand(B, generator=g) * (room + 1)).floor().minimum(room)[:, None]
+        # Beyond its end a sequence is played backwards
+        at = last - (at % max(2 * last, 1) - last).abs()
+        backwards = torch.rand(B, 1, generator=g) < 0.5
+        return torch.where(backwards, last - at, at).clamp(0, last)
+
+    def _residuals(self, keys: Tensor, t_s: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Whitened residuals (B, T, N_TARGETS) of views alike, and exchanged sides (B, T)."""
+        B = len(t_s)
+        scaled = keys / self.weights["key_scale"]
+        bank = self._keys / self.weights["key_scale"]
+        far = (bank * bank).sum(-1) - 2.0 * scaled @ bank.T
+        near = far.topk(min(NEAREST_ROWS, len(bank)), dim=1, largest=False, sorted=False).indices
+        row = near[torch.arange(B), torch.randint(near.shape[1], (B,), generator=g)]
+        at = self._steps(t_s, g)
+        last = self._bank.shape[1] - 1
+        low = (at + 1e-4).floor().clamp_max(max(last - 1, 0))
+        w = (at - low).clamp(0, 1)[..., None]
+        w = torch.where(w < 1e-3, 0.0, w)
+        i = low.long()
+        a, b = self._bank[row[:, None], i], self._bank[row[:, None], (i + 1).clamp_max(last)]
+        # Between two pictures the mean of both would tremble less than either
+        spread = (w * w + (1 - w) ** 2 + 2 * w * (1 - w) * self.weights["step_correlation"]).rsqrt()
+        flips = self._flips[row[:, None], at.round().long()]
+        return (a + w * (b - a)) * spread, flips
+
+
+def _checked(
+    landmarks: Tensor, K: Tensor, size_wh: Tensor, stature_m: Tensor, t_s: Tensor, hidden_by_m: Tensor | None
+) -> tuple[int, int]:
+    if landmarks.ndim != 4 or landmarks.shape[2:] != (N_MARKS, 3):
+        raise ValueError(f"landmarks_camera: expected (B, T, 33, 3), got {tuple(landmarks.shape)}.")
+    B, T = int(landmarks.shape[0]), int(landmarks.shape[1])
+    wanted: dict[str, tuple[Tensor, list[tuple[int, ...]]]] = {
+        "K": (K, [(B, 3, 3)]),
+        "size_wh": (size_wh, [(B, 2)]),
+        "stature_m": (stature_m, [(B,)]),
+        "t_s": (t_s, [(T,), (B, T)]),
+    }
+    if hidden_by_m is not None:
+        wanted["hidden_by_m"] = (hidden_by_m, [(B, T, N_MARKS)])
+    for name, (value, shapes) in wanted.items():
+        if tuple(value.shape) not in shapes:
+            raise ValueError(f"{name}: expected {' or '.join(map(str, shapes))}, got {tuple(value.shape)}.")
+    return B, T

@@ -1,0 +1,283 @@
+"""Fits the landmark network's errors on renders: `python -m training.error_model_fit --work DIR --out FILE`.
+
+DIR holds shards of training.landmark_renders (single pictures) or of `training.make_data` (short sequences). The mean
+and the sigma of what is found are a small network's, by the likelihood of Student's t; residuals for the bank come from
+networks that did not see the picture (cross-fitting by shard).
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pipeline.frames import Array
+from training.anny_rig import LANDMARK_JOINTS
+from training.bake_body import measured_points
+from training.error_geometry import (
+    N_FEATURES,
+    N_TARGETS,
+    OTHER,
+    Views,
+    exchanged,
+    mirror_features,
+    mirror_targets,
+)
+from training.error_model import FORMAT, STEPS, network, view_keys
+
+log = logging.getLogger(__name__)
+
+BELIEVED = 0.5
+HIDDEN, DROPOUT, DECAY, DEGREES = 224, 0.15, 0.05, 4.0
+FOLDS = 5
+_JUDGED = ((11, 33), (13, 17), (25, 29))
+
+
+@dataclass(frozen=True, eq=False)
+class Renders:
+    """S sequences of T pictures each: truth, and what the landmark network found.
+
+    landmarks (S, T, 33, 3) true ones where the network puts them, camera metres; K (S, 3, 3), size_wh (S, 2),
+    stature_m (S,), hidden_by_m (S, T, 33), points_px (S, T, 33, 2), points_m (S, T, 33, 3), visibility (S, T, 33),
+    found (S, T) found and believed in, group (S,) the shard.
+    """
+
+    landmarks: Tensor
+    K: Tensor
+    size_wh: Tensor
+    stature_m: Tensor
+    hidden_by_m: Tensor
+    points_px: Tensor
+    points_m: Tensor
+    visibility: Tensor
+    found: Tensor
+    group: Tensor
+
+    def __len__(self) -> int:
+        return len(self.stature_m)
+
+    @classmethod
+    def load(cls, files: list[Path]) -> Renders:
+        """From shards; pictures (N, ...) count as sequences of one. Raises OSError when there is no file."""
+        if not files:
+            raise OSError("Expected shards *.npz of training.landmark_renders or training.make_data, found none.")
+        parts = [cls._shard(dict(np.load(f)), k) for k, f in enumerate(files)]
+        return cls(**{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)})
+
+    @classmethod
+    def _shard(cls, d: dict[str, np.ndarray], number: int) -> Renders:
+        if d["landmarks"].ndim == 3:
+            once = {"K", "stature_m", "joints_rest", "landmarks_rest"}
+            d = {k: v if k in once else v[:, None] for k, v in d.items()}
+        K = d["K"] if d["K"].ndim == 3 else d["K"][:, 0]
+        stature = d["stature_m"] if d["stature_m"].ndim == 1 else d["stature_m"][:, 0]
+        size = d["size_wh"].reshape(len(K), -1)[:, -2:] if "size_wh" in d else 2 * K[:, :2, 2] + 1
+        found = d["found"] & (d["score"] > BELIEVED)
+        values: dict[str, Array] = {
+            "landmarks": true_landmarks(d), "K": K, "size_wh": size, "stature_m": stature,
+            "hidden_by_m": d["hidden_by_m"], "points_px": d["points_px"], "points_m": d["points_m"],
+            "visibility": d["visibility"],
+        }  # fmt: skip
+        tensors = {k: torch.tensor(np.asarray(v), dtype=torch.float32) for k, v in values.items()}
+        return cls(**tensors, found=torch.tensor(found), group=torch.full((len(K),), number))
+
+    def where(self, keep: Tensor) -> Renders:
+        """Those sequences of a mask or an index."""
+        return Renders(**{f.name: getattr(self, f.name)[keep] for f in fields(Renders)})
+
+    def views(self, measured: bool = True) -> Views:
+        """All S * T pictures; with what was measured of hidden landmarks, or what the body alone tells."""
+        hidden = self.hidden_by_m if measured else None
+        return Views.of(self.landmarks, self.K, self.size_wh, self.stature_m, hidden)
+
+
+def true_landmarks(d: dict[str, np.ndarray]) -> Array:
+    """(S, T, 33, 3) camera metres: the shards' anatomical places moved to where the network puts its landmarks."""
+    rest, joints = d["landmarks_rest"], d["joints_rest"]
+    stature = np.asarray(d["stature_m"])
+    moved = rest - joints[..., LANDMARK_JOINTS, :] + stature[..., None, None] * measured_points()
+    moved = moved if moved.ndim == 4 else moved[:, None]
+    turns = d["Rs_camera_joint"][..., LANDMARK_JOINTS, :, :]
+    return np.asarray(d["joints"][..., LANDMARK_JOINTS, :] + (turns @ moved[..., None])[..., 0])
+
+
+def flips_of(views: Views, points_px: Tensor) -> Tensor:
+    """(N,) which sides the network exchanged: 0 none, 1 whole body, 2 arms, 3 legs."""
+    found = views.plane_of(points_px)
+    state = torch.zeros(len(found), dtype=torch.long)
+    for number in (3, 2, 1):
+        a, b = _JUDGED[number - 1]
+        own = (found - views.plane)[:, a:b].norm(dim=-1).median(1).values
+        other = (found - views.plane[:, OTHER])[:, a:b].norm(dim=-1).median(1).values
+        state[(other < 0.6 * own) & (own > 0.035)] = number
+    return state
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """N pictures: features with measured and with told hidden landmarks, targets, exchanged sides, found, shard."""
+
+    measured: Tensor
+    told: Tensor
+    targets: Tensor
+    flips: Tensor
+    found: Tensor
+    group: Tensor
+
+    @classmethod
+    def of(cls, renders: Renders) -> Examples:
+        """All pictures of the renders; targets are nan where nobody was found."""
+        views = renders.views()
+        found = renders.found.flatten()
+        px, vis, metres = (getattr(renders, n).flatten(0, 1) for n in ("points_px", "visibility", "points_m"))
+        flips = flips_of(views, px)
+        flips[~found] = 0
+        back = (exchanged(v, flips) for v in (px, vis, metres))
+        targets = views.encode(*back)
+        targets[~found] = torch.nan
+        T = renders.landmarks.shape[1]
+        told = renders.views(measured=False).features()
+        return cls(views.features(), told, targets, flips, found, renders.group.repeat_interleave(T))
+
+
+def fit_network(x: Examples, rows: Tensor, epochs: int, seed: int) -> dict[str, Tensor]:
+    """Weights for `error_model.network`, fitted on pictures `rows` (an index)."""
+    torch.manual_seed(seed)
+    found = rows[x.found[rows]]
+    both = torch.cat([x.told[found], mirror_features(x.told[found])])
+    goal = torch.cat([x.targets[found], mirror_targets(x.targets[found])])
+    middle = goal.median(0).values
+    scale = (1.4826 * (goal - middle).abs().median(0).values).clamp_min(1e-3)
+    w: dict[str, Tensor] = {
+        "feature_mean": both.mean(0), "feature_scale": both.std(0).clamp_min(0.05),
+        "target_mean": middle, "target_scale": scale,
+        "w0": torch.randn(HIDDEN, N_FEATURES) / N_FEATURES**0.5, "b0": torch.zeros(HIDDEN),
+        "w1": torch.randn(HIDDEN, HIDDEN) / HIDDEN**0.5, "b1": torch.zeros(HIDDEN),
+        "w2": torch.randn(2 * N_TARGETS + 1, HIDDEN) * 0.01, "b2": torch.zeros(2 * N_TARGETS + 1),
+        "skip": torch.zeros(N_TARGETS, N_FEATURES),
+    }  # fmt: skip
+    learned = [w[k].requires_grad_() for k in ("w0", "b0", "w1", "b1", "w2", "b2", "skip")]
+    steps = epochs * (len(rows) // 128 + 1)
+    optimizer = torch.optim.AdamW(learned, lr=2e-3, weight_decay=DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
+    for _ in range(steps):
+        pick = rows[torch.randint(len(rows), (128,))]
+        use = torch.rand(len(pick), 1) < 0.5
+        features, targets = torch.where(use, x.measured[pick], x.told[pick]), x.targets[pick]
+        if torch.rand(()) < 0.5:
+            features, targets = mirror_features(features), mirror_targets(targets)
+        features = features + 0.02 * w["feature_scale"] * torch.randn_like(features)
+        features = torch.where(torch.rand_like(features) < DROPOUT * 0.3, w["feature_mean"], features)
+        mean, log_sigma, logit = network(features, w)
+        seen = x.found[pick]
+        loss = student(targets[seen], mean[seen], log_sigma[seen]).mean()
+        loss = loss + torch.nn.functional.binary_cross_entropy_with_logits(logit, seen.float())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return {k: v.detach() for k, v in w.items()}
+
+
+def student(targets: Tensor, mean: Tensor, log_sigma: Tensor) -> Tensor:
+    """Negative log likelihood, without its constant, of Student's t with DEGREES degrees of freedom."""
+    z = (targets - mean) * (-log_sigma).exp()
+    return log_sigma + 0.5 * (DEGREES + 1) * torch.log1p(z * z / DEGREES)
+
+
+def residuals(x: Examples, epochs: int) -> tuple[Tensor, float]:
+    """Whitened residuals (N, N_TARGETS) by networks that did not see the picture's shard, and their mean likelihood."""
+    z = torch.full_like(x.targets, torch.nan)
+    total = []
+    for fold in range(FOLDS):
+        out = x.group % FOLDS == fold
+        weights = fit_network(x, (~out).nonzero()[:, 0], epochs, fold)
+        mean, log_sigma, _ = network(x.measured[out], weights)
+        z[out] = (x.targets[out] - mean) * (-log_sigma).exp()
+        total.append(student(x.targets[out], mean, log_sigma)[x.found[out]].mean())
+    return z, float(torch.stack(total).mean())
+
+
+def guessed_sequences(z: Tensor, keys: Tensor, length: int, g: torch.Generator) -> Tensor:
+    """Sequences (N, length, D), 0.1 s a step, of residuals (N, D) without a time: each turns slowly towards another's.
+
+    0.5 s of memory and a third of white error, as benchmarks.landmark_noise has them.
+    """
+    scaled = (keys - keys.mean(0)) / keys.std(0)
+    near = torch.cdist(scaled, scaled).topk(13, largest=False).indices[:, 1:]
+    other = z[near[torch.arange(len(z)), torch.randint(12, (len(z),), generator=g)]]
+    walk = torch.randn(len(z), length, 1, generator=g).cumsum(1) * 0.35
+    angle = walk - walk[:, length // 2 : length // 2 + 1]
+    mixed = angle.cos() * z[:, None] + angle.sin() * other[:, None]
+    white = 0.3 * torch.randn(len(z), length, z.shape[-1], generator=g)
+    return mixed * (1 - 0.09) ** 0.5 + white
+
+
+def fit(renders: Renders, rows: int, epochs: int, seed: int) -> dict[str, Tensor]:
+    """The tensors of the model's file; `rows` sequences at most go into the bank."""
+    x = Examples.of(renders)
+    z, likelihood = residuals(x, epochs)
+    log.info("cross-fitted likelihood %.4f", likelihood)
+    weights = fit_network(x, torch.arange(len(x.found)), epochs, seed)
+    S, T = renders.found.shape
+    g = torch.Generator().manual_seed(seed)
+    z, flips, found = z.view(S, T, -1), x.flips.view(S, T), renders.found
+    keep = (found.float().mean(1) > 0.5).nonzero()[:, 0]
+    keep = keep[torch.randperm(len(keep), generator=g)][:rows]
+    keys = view_keys(x.measured).view(S, T, -1).mean(1)
+    z, flips = filled(z[keep], flips[keep], found[keep])
+    if T == 1:
+        z = guessed_sequences(z[:, 0], keys[keep], 8, g)
+        flips = flips.expand(-1, 8)
+    a, b = (v.flatten(0, 1) for v in (z[:, 1:].clamp(-8, 8), z[:, :-1].clamp(-8, 8)))
+    correlation = (a * b).mean(0) / (a.square().mean(0) * b.square().mean(0)).sqrt()
+    half = {k: v.half() if v.ndim == 2 else v for k, v in weights.items()}
+    return {
+        **half,
+        "bank_z": (z.asinh() * STEPS).round().clamp(-127, 127).to(torch.int8), "bank_flips": flips.to(torch.int8),
+        "bank_keys": keys[keep].half(), "step_s": torch.tensor(0.1), "key_scale": keys.std(0).clamp_min(0.05),
+        "step_correlation": correlation.clamp(0, 1), "found_correlation": torch.tensor(0.8),
+    }  # fmt: skip
+
+
+def filled(z: Tensor, flips: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
+    """Sequences (S, T, ...) with pictures in which nobody was found as the nearest one in which somebody was."""
+    T = found.shape[1]
+    time = torch.arange(T)
+    far = (time[None, :, None] - time[None, None]).abs() + 1000 * (~found)[:, None]
+    at = far.argmin(-1)
+    rows = torch.arange(len(z))[:, None]
+    return z[rows, at], flips[rows, at]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Fits and writes the model's file; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.error_model_fit", description=(__doc__ or "").splitlines()[0],
+        epilog="example: python -m training.error_model_fit --work renders --out error_model.safetensors",
+    )  # fmt: skip
+    parser.add_argument("--work", type=Path, required=True, help="folder of shards *.npz")
+    parser.add_argument("--shards", default="*", help="which of them: a pattern of names, e.g. singles_*")
+    parser.add_argument("--out", type=Path, required=True, help="the model's file, replaced at once when done")
+    parser.add_argument("--rows", type=int, default=1250, help="sequences in the bank at most")
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    renders = Renders.load(sorted(options.work.glob(f"{options.shards}.npz")))
+    tensors = fit(renders, options.rows, options.epochs, options.seed)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    part = options.out.with_suffix(".part")
+    save_file({k: v.contiguous() for k, v in tensors.items()}, part, {"format": f"landmark-errors {FORMAT}"})
+    part.replace(options.out)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
