@@ -25,6 +25,7 @@ from engines.mediapipe_reference import MediaPipeReference
 from engines.runtime import EngineError
 from pipeline.body import BodyModel, open_body
 from pipeline.calibration import ESTIMATOR, Calibrator
+from pipeline.commands import open_commands
 from pipeline.console import StatusLine, configure_logging
 from pipeline.detector import MediaPipeDetector, PersonDetector
 from pipeline.options import BACKENDS, parser, recovery_of
@@ -68,8 +69,7 @@ def open_network(options: argparse.Namespace, stack: ExitStack) -> Network:
     except ImportError as error:
         raise ImportError(f"--recovery whmr needs PyTorch ({error}): pip install -r requirements.txt") from error
     network = WhmrEngines.open(options.weights, options.markers, options.engines, options.device, options.backend,
-                               options.precision or ("fp32" if options.device == "cpu" else "fp16"),
-                               options.threads)  # fmt: skip
+        options.precision or ("fp32" if options.device == "cpu" else "fp16"), options.threads)  # fmt: skip
     stack.enter_context(closing(network)).warm(options.max_people)
     return network
 
@@ -91,15 +91,14 @@ def open_stream(
         calibrator = Calibrator(camera_id, size_wh, initial, recovery.metric_scale)
         return WhmrCalibrator(calibrator, network.camera, whmr.take_sightings) if network and whmr else calibrator
 
-    keep, corrector = store.save if store else lambda calibration: None, NetworkOrientation() if whmr else None
-    return Stream(detector, calibrator_for, recovery, PoseSmoother(body, options.smoothing), keep, corrector)
+    return Stream(detector, calibrator_for, recovery, PoseSmoother(body, options.smoothing), store,
+                  NetworkOrientation() if whmr else None)  # fmt: skip
 
 
 def run(options: argparse.Namespace, stop: threading.Event) -> None:
     """Opens everything, runs until the source ends or `stop` is set, closes everything."""
     with ExitStack() as stack:
-        target = parse_spec(options.source).target
-        if isinstance(target, Path):
+        if isinstance(target := parse_spec(options.source).target, Path):
             check_readable(target)  # a wrong name is said at once, not after the networks are built
         camera_id = slug(options.camera_id) if options.camera_id else sanitize_camera_id(options.source)
         network = open_network(options, stack) if recovery_of(options) == "whmr" else None
@@ -107,19 +106,20 @@ def run(options: argparse.Namespace, stop: threading.Event) -> None:
         publisher = Publisher(camera_id, options.bind, options.curve_keys)
         publish = stack.enter_context(closing(PublishSink(publisher)))
         detector = open_detector(options, stack)
-        source = stack.enter_context(
-            open_source(options.source, camera_id=camera_id, size_wh=options.size, fps=options.fps,
-                        realtime=options.realtime, loop=options.loop)
-        )  # fmt: skip
+        opened = open_source(options.source, camera_id=camera_id, size_wh=options.size, fps=options.fps,
+                             realtime=options.realtime, loop=options.loop)  # fmt: skip
+        source = stack.enter_context(opened)
         stream = open_stream(options, source, detector, body, network)
         # Until here a signal ends the program at once, even inside a driver; from here there is something to lose
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())
-        sinks: list[Sink] = [publish, *open_sinks(options, source, stop, stack)]
+        told, serve = open_commands(options, stream, camera_id, publisher.address, stack)
+        sinks: list[Sink] = [publish, *told, *open_sinks(options, source, stop, stack)]
         line = stack.enter_context(StatusLine(live=False if options.print else None))
         sinks.append(lambda frame, result: line.update(result, state=str(source.state)))
 
         def idle(source: Source) -> None:
+            serve()
             publish.idle(source)
             if line.live and source.state in (SourceState.STALE, SourceState.RECONNECTING):
                 line.message(f"{source.state} · waiting for {source.camera_id}")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from pipeline.control import DEFAULT_CONTROL
 from pipeline.publisher import DEFAULT_BIND
 from pipeline.smoothing import LEVELS
 
@@ -67,6 +68,12 @@ def _threads(text: str) -> int:
     return int(text)
 
 
+def _port(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"expected a port, 1 to 65535, got {text!r}")
+    return int(text)
+
+
 def _video_in(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     inputs = "webcam index or device, rtsp://, http://, video file, folder of images, demo, demo:two"
@@ -115,6 +122,13 @@ def _out(group: argparse._ArgumentGroup) -> None:
     add("--view", action="store_true", help="show that in a window")
     add("--print", action="store_true", help="print the poses, twice a second")
     add("--record", type=Path, metavar="FILE", help="keep every pose: .npz (arrays) or .mcap (python -m bridges.play)")
+    viewer = "show it live in a browser, at http://127.0.0.1:PORT (default port %(const)s; needs viser)"
+    add("--viewer", type=_port, nargs="?", const=8080, metavar="PORT", help=viewer)
+    add(
+        "--control", metavar="ADDR", help="take commands of python -m pipeline.control, for instance " + DEFAULT_CONTROL
+    )
+    takes = "where recordings go that are started while it runs (default %(default)s)"
+    add("--takes", type=Path, default=Path("out"), metavar="DIR", help=takes)
 
 
 def _machine(group: argparse._ArgumentGroup) -> None:

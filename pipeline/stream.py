@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import cv2
@@ -66,6 +67,18 @@ class Calibrates(Protocol):
         ...
 
 
+class Keeps(Protocol):
+    """Keeps calibrations for the next start: `calibration_cache.store` does."""
+
+    def save(self, calibration: CameraCalibration) -> Path | None:
+        """Where it is kept, or None when it is not."""
+        ...
+
+    def clear(self, camera_id: str) -> int:
+        """Forgets those of one camera; how many there were."""
+        ...
+
+
 @runtime_checkable
 class Sighted(Protocol):
     """A calibrator or recovery that wants the picture itself."""
@@ -87,7 +100,7 @@ class Stream:
     """Owns the stages of one camera and what they remember; for one thread.
 
     calibrator_for  makes the calibrator once the size of the pictures is known, and again if it changes
-    keep            is given calibrations worth keeping, now and then and at the end
+    store           is given calibrations worth keeping, now and then and at the end; None: nobody keeps them
     corrector       sets bodies upright in the world; None: the default
     """
 
@@ -97,7 +110,7 @@ class Stream:
         calibrator_for: Callable[[str, tuple[int, int]], Calibrates],
         recovery: Recovery,
         smoother: PoseSmoother,
-        keep: Callable[[CameraCalibration], object] = lambda calibration: None,
+        store: Keeps | None = None,
         corrector: OrientationCorrector | None = None,
     ) -> None:
         self._detector = detector
@@ -105,7 +118,7 @@ class Stream:
         self._recovery = recovery
         self._corrector = corrector or OrientationCorrector()
         self._smoother = smoother
-        self._keep = keep
+        self._store = store
         self._kept: CameraCalibration | None = None
         self._next_keep_s = 0.0
         self._calibrator: Calibrates | None = None
@@ -163,10 +176,31 @@ class Stream:
             calibration=calibration, people=self._people,
         )  # fmt: skip
 
-    def recalibrate(self) -> None:
-        """Forgets the calibration; the next frame starts from what `calibrator_for` gives then. Between two frames."""
+    def recalibrate(self) -> int:
+        """Forgets the calibration, and what was kept of it; how much that was. Between two frames.
+
+        The next frame starts from what `calibrator_for` gives then. Raises OSError when that cannot be removed.
+        """
+        known, forgotten = self.calibration, 0
+        if self._store is not None and known is not None:
+            forgotten = self._store.clear(known.camera_id)
         self._calibrator = self._kept = None
         self._corrector.keep_only(set())
+        return forgotten
+
+    def save(self) -> Path:
+        """Keeps the calibration now; where. Raises ValueError when it is not ready or nobody keeps any."""
+        calibration = self.calibration
+        if calibration is None or calibration.status is not CalibrationStatus.CALIBRATED:
+            status = CalibrationStatus.UNCALIBRATED if calibration is None else calibration.status
+            raise ValueError(f"Not saved: expected a calibration that is calibrated, this one is {status}.")
+        where = None if self._store is None else self._store.save(calibration)
+        if where is None:
+            raise ValueError(
+                "Not saved: this stream keeps no calibrations; start it with --calibration-dir DIR, without --no-cache."
+            )
+        self._kept = calibration
+        return where
 
     def set_floor(self) -> CameraCalibration | None:
         """The floor is where those who were just seen have their feet, until the camera moves. Between two frames.
@@ -247,8 +281,8 @@ class Stream:
 
     def _keep_calibration(self, force: bool = False) -> None:
         now, calibration = time.monotonic(), self.calibration
-        if calibration is None or calibration.status is not CalibrationStatus.CALIBRATED:
+        if calibration is None or calibration.status is not CalibrationStatus.CALIBRATED or self._store is None:
             return
         if calibration is not self._kept and (force or now >= self._next_keep_s):
             self._kept, self._next_keep_s = calibration, now + KEEP_EVERY_S
-            self._keep(calibration)
+            self._store.save(calibration)
