@@ -130,7 +130,8 @@ def pump(
         handle(item)
         count, told, last_s = count + 1, False, time.monotonic()
     if feed.ended:
-        log.info("The recording is over after %d messages. %s", count, feed.silence())
+        level = logging.INFO if count else logging.WARNING
+        log.log(level, "%s", f"The recording is over after {count} messages. {feed.silence()}".rstrip())
 
 
 @contextmanager

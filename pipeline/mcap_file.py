@@ -30,7 +30,7 @@ from pipeline.types import JOINT_NAMES, JOINT_PARENTS
 try:
     import zstandard
     from mcap.exceptions import McapError
-    from mcap.records import Channel, Chunk, Footer, McapRecord, Metadata
+    from mcap.records import Channel, Chunk, Footer, McapRecord, Metadata, Schema
     from mcap.records import Message as McapMessage
     from mcap.stream_reader import StreamReader, breakup_chunk
     from mcap.writer import Writer
@@ -215,11 +215,42 @@ def read_metadata(path: Path) -> dict[str, str]:
     return {}
 
 
+def make_whole(path: Path, out: Path) -> int:
+    """Copies what is whole of a recording, as after a kill, into the new file `out`; returns how many messages.
+
+    Pieces of a megabyte compress better than those of a running recording. Raises ValueError when `path` is no MCAP
+    file, FileExistsError when `out` is there, OSError.
+    """
+    count = 0
+    schemas: dict[int, int] = {0: 0}
+    channels: dict[int, int] = {}
+    _check_magic(path)
+    with open(out, "xb") as file:
+        writer = Writer(file)
+        writer.start(library=f"{program_version()}; {_library()}")
+        for record in _records(path):
+            if isinstance(record, Metadata):
+                writer.add_metadata(record.name, record.metadata)
+            elif isinstance(record, Schema) and record.id not in schemas:
+                schemas[record.id] = writer.register_schema(record.name, record.encoding, record.data)
+            elif isinstance(record, Channel) and record.id not in channels:
+                schema = schemas.get(record.schema_id, 0)
+                channels[record.id] = writer.register_channel(
+                    record.topic, record.message_encoding, schema, record.metadata
+                )
+            elif isinstance(record, McapMessage) and record.channel_id in channels:
+                channel = channels[record.channel_id]
+                writer.add_message(channel, record.log_time, record.data, record.publish_time, record.sequence)
+                count += 1
+        writer.finish()
+    return count
+
+
 def _records(path: Path) -> Iterator[McapRecord]:
     whole = False
+    _check_magic(path)
     with open(path, "rb") as file:
-        if file.read(len(MAGIC)) != MAGIC:
-            raise ValueError(f"{path}: expected an MCAP recording, as run_stream.py --record x.mcap makes; it is none.")
+        file.seek(len(MAGIC))
         reader = StreamReader(file, skip_magic=True, emit_chunks=True, record_size_limit=_LONGEST)
         try:
             for record in reader.records:
@@ -229,6 +260,12 @@ def _records(path: Path) -> Iterator[McapRecord]:
             log.debug("%s: %r", path, error)
     if not whole:
         log.warning("%s has no end, as after a kill: what is whole is read.", path)
+
+
+def _check_magic(path: Path) -> None:
+    with open(path, "rb") as file:
+        if file.read(len(MAGIC)) != MAGIC:
+            raise ValueError(f"{path}: expected an MCAP recording, as run_stream.py --record x.mcap makes; it is none.")
 
 
 def _opened(path: Path, chunk: Chunk) -> list[McapRecord]:
