@@ -27,7 +27,9 @@ def opened(net: WHMR, folder: Path, name: str, variant: Variant, options: argpar
     """The engine `name` in one variant; raises EngineError where its back end or plan is not there."""
     backend, precision = variant
     if backend in ("eager", "graphs", "compile"):
-        return whmr_engine(net, name, options.device, precision, backend == "compile", graphs=backend != "eager")
+        # the reference is the network as it was trained, layer for layer; all others have it folded
+        graphs, as_trained = backend != "eager", variant == REFERENCE
+        return whmr_engine(net, name, options.device, precision, backend == "compile", graphs, as_trained)
     path = folder / export.file_name(name, precision)
     return open_engine(path, options.device, backend, precision, options.threads)
 

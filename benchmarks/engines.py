@@ -35,6 +35,8 @@ from engines.whmr.parts import PARTS, part
 
 log = logging.getLogger(__name__)
 
+#: The engines that together are the released network, mesh and all.
+WHOLE = ("camera", "body", "regress")
 #: Back end and precision of each variant, by the kind of device; the reference first.
 VARIANTS = {
     "cpu": [REFERENCE, ("onnx", "fp32"), ("openvino", "fp32")],
@@ -180,14 +182,15 @@ def run(net: WHMR, folder: Path, options: argparse.Namespace) -> None:
 
 def totals(rows: list[Row]) -> Iterator[Row]:
     """A row for each variant and batch of which all three engines were measured: their times together."""
+    rows = [r for r in rows if r["engine"] in WHOLE]
     for backend, precision, batch in dict.fromkeys((r["backend"], r["precision"], r["batch"]) for r in rows):
         ours, eager = (
             [r for r in rows if (r["backend"], r["precision"], r["batch"]) == (*variant, batch)]
             for variant in ((backend, precision), REFERENCE)
         )
-        if len(ours) == len(eager) == len(PARTS):
+        if len(ours) == len(eager) == len(WHOLE):
             p50, best = (sum(r[key] for r in ours) for key in ("p50_ms", "min_ms"))
-            row = {"engine": "+".join(PARTS), "backend": backend, "precision": precision, "batch": batch}
+            row = {"engine": "+".join(WHOLE), "backend": backend, "precision": precision, "batch": batch}
             ratios = {
                 "speedup": round(sum(r["p50_ms"] for r in eager) / p50, 2),
                 "speedup_best": round(sum(r["min_ms"] for r in eager) / best, 2),

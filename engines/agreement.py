@@ -14,7 +14,7 @@ from engines.whmr import geometry
 from engines.whmr.parts import example
 
 #: What half precision may cost: vertices and joints, rotations of joints and camera, focal length.
-LIMITS = {"vertices_mm": 2.0, "rotation_deg": 0.3, "camera_deg": 0.3, "focal_pct": 1.0}
+LIMITS = {"vertices_mm": 2.0, "joints_mm": 2.0, "rotation_deg": 0.3, "camera_deg": 0.3, "focal_pct": 1.0}
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -28,20 +28,28 @@ def differences(
 ) -> dict[str, float]:
     """The largest differences by the names of `LIMITS`, over `batch` people; an engine `other` lacks is not compared.
 
-    What `body` gives is passed on to `regress`, as in use. Both need `regress` for all but camera_deg.
+    What `body` gives is passed on to `regress` or `joints`, as in use; one of them it needs for all but camera_deg.
     """
     found: dict[str, float] = {}
     if "camera" in other:
         feed = arrays("camera", 1, seed)
         a, b = (np.array(e["camera"](feed)["angles"]) for e in (reference, other))
         found["camera_deg"] = float(np.degrees(np.abs(a - b).max()))
-    if "regress" in other or "body" in other:
-        ours, theirs = (_bodies(e, reference, batch, seed) for e in (reference, other))
-        found["vertices_mm"] = 1e3 * float(np.linalg.norm(ours["vertices"] - theirs["vertices"], axis=-1).max())
-        turns = (_angle_deg(ours[k], theirs[k]) for k in ("Rs", "R_level_root"))
-        found["rotation_deg"] = max(turns)
-        found["focal_pct"] = 100 * float(np.abs(theirs["focal"] / ours["focal"] - 1).max())
+    asked = [name for name in ("regress", "joints") if name in other]
+    for last in asked or (["regress"] if "body" in other else []):
+        ours, theirs = (_bodies(e, reference, last, batch, seed) for e in (reference, other))
+        for name in ours.keys() & {"vertices", "joints"}:
+            distance = np.linalg.norm(ours[name] - theirs[name], axis=-1).max()
+            _raise_to(found, f"{name}_mm", 1e3 * float(distance))
+        _raise_to(found, "rotation_deg", max(_angle_deg(ours[k], theirs[k]) for k in ("Rs", "R_level_root")))
+        _raise_to(found, "focal_pct", 100 * float(np.abs(theirs["focal"] / ours["focal"] - 1).max()))
     return found
+
+
+def _raise_to(found: dict[str, float], name: str, value: float) -> None:
+    known = found.get(name, 0.0)
+    # what is no number stays
+    found[name] = value if not value <= known else known
 
 
 def beyond(found: Mapping[str, float]) -> list[str]:
@@ -51,9 +59,11 @@ def beyond(found: Mapping[str, float]) -> list[str]:
     ]
 
 
-def _bodies(engines: Mapping[str, Engine], fallback: Mapping[str, Engine], batch: int, seed: int) -> Arrays:
-    body, regress = (engines.get(name, fallback[name]) for name in ("body", "regress"))
-    feed = arrays("regress", batch, seed)
+def _bodies(
+    engines: Mapping[str, Engine], fallback: Mapping[str, Engine], last: str, batch: int, seed: int
+) -> Arrays:
+    body, regress = (engines[name] if name in engines else fallback[name] for name in ("body", last))
+    feed = arrays(last, batch, seed)
     maps = {key: value.copy() for key, value in body(arrays("body", batch, seed)).items()}
     out = {k: v.copy() for k, v in regress(feed | {k: maps[k] for k in ("f1", "f2", "f3")}).items()}
     cam, boxes, Tz = (torch.from_numpy(x) for x in (out["cam"], feed["boxes"], maps["Tz"]))

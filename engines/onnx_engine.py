@@ -35,7 +35,8 @@ class OnnxEngine:
         kind, _, index = device.partition(":")
         provider: Any = "CPUExecutionProvider"
         if kind == "cuda":
-            provider = ("CUDAExecutionProvider", {"device_id": int(index or 0)})
+            # what is fp32 in a model is so on purpose; its own choice is TF32
+            provider = ("CUDAExecutionProvider", {"device_id": int(index or 0), "use_tf32": 0})
             if provider[0] not in onnxruntime.get_available_providers():
                 raise EngineError("this ONNX Runtime has no CUDA provider. Type: pip install onnxruntime-gpu")
         self.name, self.device, self.precision = path.stem, device, precision

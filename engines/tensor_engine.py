@@ -26,7 +26,7 @@ class Recorded:
 
     inputs, outputs  by name, on the device; what is written into `inputs` counts in the next replay
     graphs           False runs the work anew each time, for comparison
-    Page-locked buffers on the host stand beside them, for transfers that do not wait.
+    The first call with arrays sets page-locked buffers beside them, for transfers that do not wait.
     """
 
     def __init__(self, work: Work, inputs: Tensors, graphs: bool = True) -> None:
@@ -42,8 +42,8 @@ class Recorded:
         if self._graph is not None:
             with torch.cuda.graph(self._graph):
                 self.outputs = work(inputs)
-        self._host_inputs = {k: torch.empty(v.shape, dtype=v.dtype, pin_memory=True) for k, v in inputs.items()}
-        self._host_outputs = {k: torch.empty(v.shape, dtype=v.dtype, pin_memory=True) for k, v in self.outputs.items()}
+        self._host_inputs: Tensors = {}
+        self._host_outputs: Tensors = {}
 
     def replay(self, feed: Mapping[str, Tensor]) -> Tensors:
         """The outputs for tensors on the device, in the order of the current stream."""
@@ -54,6 +54,8 @@ class Recorded:
 
     def from_host(self, feed: Feed) -> dict[str, NDArray[Any]]:
         """The outputs for arrays on the host, when they are there."""
+        if not self._host_inputs:
+            self._host_inputs, self._host_outputs = _page_locked(self.inputs), _page_locked(self.outputs)
         for name, fixed in self.inputs.items():
             self._host_inputs[name].numpy()[...] = feed[name]
             fixed.copy_(self._host_inputs[name], non_blocking=True)
@@ -69,6 +71,10 @@ class Recorded:
         else:
             self._graph.replay()
         return self.outputs
+
+
+def _page_locked(tensors: Tensors) -> Tensors:
+    return {k: torch.empty(v.shape, dtype=v.dtype, pin_memory=True) for k, v in tensors.items()}
 
 
 class TensorEngine(ABC):
@@ -107,9 +113,11 @@ class TensorEngine(ABC):
         """See `engines.runtime.DeviceEngine`; raises ValueError for a missing input or one on another device."""
         for spec in self.inputs:
             value = feed.get(spec.name)
-            if value is None or value.device.type != self._device.type or value.ndim != len(spec.shape):
-                got = "none" if value is None else f"{tuple(value.shape)} on {value.device}"
-                raise ValueError(f"{spec.name}: expected a tensor of shape {spec.shape} on {self.device}, got {got}.")
+            if value is None or not self._takes(spec, value):
+                got = "none" if value is None else f"{value.dtype} {tuple(value.shape)} on {value.device}"
+                raise ValueError(
+                    f"{spec.name}: expected a {spec.dtype} tensor of shape {spec.shape} on {self.device}, got {got}."
+                )
         shapes = self._shapes(feed)
         with self._quiet():
             if self._device.type == "cuda":
@@ -119,13 +127,24 @@ class TensorEngine(ABC):
     def warm(self, batches: Sequence[int]) -> None:
         """See `engines.runtime.Engine`."""
         for batch in batches:
-            self(blank_feed(self.inputs, batch))
+            feed = blank_feed(self.inputs, batch)
+            if self._device.type == "cuda":
+                # nothing crosses to the host: engines that are chained never need buffers there
+                self.on_device({name: torch.from_numpy(value).to(self._device) for name, value in feed.items()})
+            else:
+                self(feed)
 
     def close(self) -> None:
         """See `engines.runtime.Engine`."""
         self._recorded.clear()
         self._works.clear()
         self._closed = True
+
+    def _takes(self, spec: TensorSpec, value: Tensor) -> bool:
+        if value.device.type != self._device.type or value.dtype != getattr(torch, spec.dtype.name):
+            return False
+        lengths = zip(spec.shape, value.shape, strict=False)
+        return value.ndim == len(spec.shape) and all(want in (None, got) for want, got in lengths)
 
     def _shapes(self, feed: Mapping[str, Any]) -> Shapes:
         if self._closed:

@@ -14,7 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from engines.plan_store import PlanKey, Profile, sha256
+from engines.models import store_dir, write_whole
+from engines.plan_store import FOLDER, PlanKey, Profile, sha256
 from engines.runtime import EngineError
 
 log = logging.getLogger(__name__)
@@ -23,9 +24,8 @@ INSTALL = "pip install -r requirements-gpu.txt"
 MAX_BATCH = 8
 WORKSPACE_BYTES = 4 << 30
 OLDEST = (8, 6)
-#: Heights and widths of whole pictures: short side 600 with any other side, or smaller.
-PICTURE_SIDES = (224, 600, 1440)
-USUAL_PICTURE = (600, 1066)
+#: Smallest, usual and largest height and width of whole pictures of short side 600: from 9:21 to 32:9.
+PICTURE_HEIGHTS, PICTURE_WIDTHS = (224, 600, 1440), (224, 1066, 2144)
 
 
 def tensorrt() -> ModuleType:
@@ -75,7 +75,7 @@ def key_of(path: Path, device: str, precision: str, builder: str | None = None) 
 def build(path: Path, device: str, precision: str) -> bytes:
     """The plan of an ONNX file, for the GPU `device`; takes minutes.
 
-    precision: what the file computes in (`engines.whmr.export --precision`); fp32 also switches TF32 off.
+    precision: what the file computes in (`engines.whmr.export --precision`). What is fp32 is never TF32.
     Raises EngineError where it cannot be built, with what TensorRT said.
     """
     import torch
@@ -94,10 +94,36 @@ def build(path: Path, device: str, precision: str) -> bytes:
         for name, shapes in profile.items():
             optimization.set_shape(name, *shapes)
         config.add_optimization_profile(optimization)
+        remembered = _remembered(config, timings := timings_path(str(trt.__version__), gpu_name(device)))
         plan = builder.build_serialized_network(network, config)
+        if plan is not None and remembered is not None:
+            _remember(remembered, timings)
     if plan is None:
         raise EngineError(f"{path}: TensorRT {trt.__version__} could not build a plan; its messages above say why.")
     return bytes(plan)
+
+
+def timings_path(version: str, gpu: str, store: str | Path | None = None) -> Path:
+    """Where the kernels' times measured on a GPU lie, with which a plan of other weights is built in seconds."""
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", f"tensorrt {version} {gpu}")
+    return store_dir(store) / FOLDER / f"{name}.timings"
+
+
+def _remembered(config: Any, path: Path) -> Any:
+    """A timing cache of the file, an empty one without, in use by `config`; None where TensorRT takes neither."""
+    for content in (path.read_bytes() if path.is_file() else b"", b""):
+        cache = config.create_timing_cache(content)
+        if cache is not None and config.set_timing_cache(cache, False):
+            return cache
+    return None
+
+
+def _remember(cache: Any, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, bytes(cache.serialize()))
+    except OSError as e:
+        log.warning("%s: the kernels' times cannot be kept (%s).", path, e)
 
 
 def _builder(trt: Any, logger: Any) -> Any:
@@ -125,7 +151,7 @@ def _network_flags(trt: Any) -> int:
 def _config(trt: Any, builder: Any, network: Any, precision: str) -> Any:
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
-    if precision == "fp32" and (tf32 := getattr(trt.BuilderFlag, "TF32", None)) is not None:
+    if (tf32 := getattr(trt.BuilderFlag, "TF32", None)) is not None:
         config.clear_flag(tf32)
     if not _typed(trt) and precision == "fp16":
         config.set_flag(trt.BuilderFlag.FP16)
@@ -201,8 +227,8 @@ def _range(shape: list[int | None]) -> tuple[tuple[int, ...], tuple[int, ...], t
     if open_axes == [0]:
         large[0] = MAX_BATCH
     elif open_axes == [0, 2, 3]:
-        for axis, length in zip((2, 3), USUAL_PICTURE, strict=True):
-            small[axis], usual[axis], large[axis] = PICTURE_SIDES[0], length, PICTURE_SIDES[2]
+        for axis, lengths in ((2, PICTURE_HEIGHTS), (3, PICTURE_WIDTHS)):
+            small[axis], usual[axis], large[axis] = lengths
     elif open_axes:
         raise EngineError(f"expected a model whose batch, or batch and picture size, are open; got the shape {shape}.")
     return tuple(small), tuple(usual), tuple(large)

@@ -87,9 +87,9 @@ class TensorRtEngine(TensorEngine):
 
     def _work(self, shapes: Shapes) -> Work:
         for spec, shape in zip(self.inputs, shapes, strict=True):
-            small, _, large = self._engine.get_tensor_profile_shape(spec.name, 0)
-            if not all(a <= n <= b for a, n, b in zip(small, shape, large, strict=True)):
-                raise ValueError(f"{spec.name}: the plan takes {tuple(small)} to {tuple(large)}, got {shape}.")
+            small, _, large = (tuple(s) for s in self._engine.get_tensor_profile_shape(spec.name, 0))
+            if len(shape) != len(small) or not all(a <= n <= b for a, n, b in zip(small, shape, large, strict=True)):
+                raise ValueError(f"{spec.name}: the plan takes {small} to {large}, got {shape}.")
         # a context of its own for each: a recorded graph holds only while its context stays as it was
         context = self._engine.create_execution_context()
         if context is None:
@@ -98,7 +98,8 @@ class TensorRtEngine(TensorEngine):
         context.set_optimization_profile_async(0, torch.cuda.current_stream(self._device).cuda_stream)
         torch.cuda.synchronize(self._device)
         for spec, shape in zip(self.inputs, shapes, strict=True):
-            context.set_input_shape(spec.name, shape)
+            if not context.set_input_shape(spec.name, shape):
+                raise ValueError(f"{self.name}: TensorRT does not take {spec.name} of shape {shape}.")
         outputs = {
             spec.name: torch.empty(
                 tuple(context.get_tensor_shape(spec.name)),

@@ -5,9 +5,10 @@ W-HMR's engines are no files of their own for torch: a note (`whmr_body.torch.js
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,16 @@ class TorchEngine(TensorEngine):
         super().close()
         self._module = nn.Identity()
 
+    @contextlib.contextmanager
+    def _quiet(self) -> Iterator[None]:
+        # what is fp32 in an engine is so on purpose, and cuDNN would take 10 bits of it
+        allowed, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
+        try:
+            with super()._quiet():
+                yield
+        finally:
+            torch.backends.cudnn.allow_tf32 = allowed
+
 
 def _spec(name: str, value: Tensor, any_size: bool) -> TensorSpec:
     lengths = tuple(None if any_size and axis > 1 else n for axis, n in enumerate(value.shape))
@@ -76,17 +87,21 @@ def _spec(name: str, value: Tensor, any_size: bool) -> TensorSpec:
 
 
 def whmr_engine(
-    net: Any, name: str, device: str = "cpu", precision: str = "fp32", compiled: bool = False, graphs: bool = True
+    net: Any, name: str, device: str = "cpu", precision: str = "fp32", compiled: bool = False, graphs: bool = True,
+    as_trained: bool = False,
 ) -> TorchEngine:
     """W-HMR's engine `name` of a `WHMR` network on the CPU; on a GPU it has its own copy of the weights.
 
+    as_trained: layer for layer as the network has them, in fp32; without, folded (`engines.whmr.folded`).
     Raises ValueError for an unknown engine or precision, EngineError where the device is not there.
-    """
+    """  # fmt: skip
     from engines.whmr.half import in_precision
-    from engines.whmr.parts import PARTS, example
+    from engines.whmr.parts import PARTS, example, part
 
-    module = in_precision(net, name, precision)
-    if torch.device(device).type != "cpu":
+    kind = torch.device(device).type
+    whole = as_trained and precision == "fp32"
+    module = part(net, name) if whole else in_precision(net, name, precision, wide_tz=kind == "cpu")
+    if kind != "cpu":
         # moving would take the network's own weights along
         module = copy.deepcopy(module)
     small = example(name, 1, size_wh=(128, 96))

@@ -5,7 +5,8 @@ engine    fp16                                   fp32
 ========  =====================================  ==========================================================
 camera    the trunk                              the mean over the picture, logits, angles
 body      encoder, deconvolutions, Tz's 7x7      Tz's tokens and layers
-regress   point networks, regressors, orient     sampling places, rotations, boxes in pixels, the body model
+regress   point networks                         sampling places, regressors, orient, the body model
+joints    as regress                             as regress
 ========  =====================================  ==========================================================
 
 Inputs and outputs stay fp32. The types are in the module itself, so torch, the exported file and a plan of a builder
@@ -15,16 +16,16 @@ that takes every type from the network compute alike.
 from __future__ import annotations
 
 import copy
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from engines.whmr.camera_net import CameraLogits, CameraNet, angles
+from engines.whmr.camera_net import CameraLogits, angles
 from engines.whmr.deconv import pyramid
+from engines.whmr.folded import FoldedHeads, folded
 from engines.whmr.network import WHMR
-from engines.whmr.orient import OrientCorrect
 from engines.whmr.parts import BodyPart, CameraPart, RegressPart, part
-from engines.whmr.regressor import Regressor, State
 from engines.whmr.tz import depth_m
 
 
@@ -46,14 +47,13 @@ class HalfCamera(nn.Module):
 
     def __init__(self, of: CameraPart) -> None:
         super().__init__()
-        net: CameraNet = of.net
-        self.backbone = _Half(net.backbone)
-        self.heads = nn.ModuleList([net.fc_vfov, net.fc_pitch, net.fc_roll])
+        net = cast(FoldedHeads, of.net)
+        self.backbone, self.heads = _Half(net.backbone), net.heads
 
     def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
         """picture (B, 3, H, W) -> angles (B, 3), logits (B, 3, 256)."""
         pooled = self.backbone(picture).mean((2, 3))
-        logits = CameraLogits(*(head(pooled) for head in self.heads))
+        logits = CameraLogits(*self.heads(pooled).chunk(3, 1))
         return torch.stack(angles(logits), -1), torch.stack(logits, 1)
 
 
@@ -71,55 +71,27 @@ class HalfBody(nn.Module):
         return f1.float(), f2.float(), f3.float(), depth_m(self.convolutions, self.block, self.layers, f3)
 
 
-class _HalfRegressor(nn.Module):
-    """`Regressor`: the hidden layers in fp16, what they add is added in fp32."""
-
-    def __init__(self, of: Regressor) -> None:
-        super().__init__()
-        self.fc1, self.fc2 = _Half(of.fc1).inner, _Half(of.fc2).inner
-        self.decpose, self.decshape, self.deccam = (_Half(x).inner for x in (of.decpose, of.decshape, of.deccam))
-        for name in ("init_pose", "init_shape", "init_cam"):
-            self.register_buffer(name, getattr(of, name))
-
-    initial = Regressor.initial
-
-    def forward(self, feature: Tensor, box_info: Tensor, state: State) -> State:
-        """See `Regressor`."""
-        h = self.fc2(self.fc1(torch.cat([feature, box_info, *state], 1).half()))
-        added = (head(h).float() for head in (self.decpose, self.decshape, self.deccam))
-        return State(*(old + new for old, new in zip(state, added, strict=True)))
-
-
-class _HalfOrient(nn.Module):
-    """`OrientCorrect`, with its layers in fp16."""
-
-    def __init__(self, of: OrientCorrect) -> None:
-        super().__init__()
-        self.fc1, self.fc2, self.decrot, self.drop = _Half(of.fc1), _Half(of.fc2), _Half(of.decrot), of.drop
-
-    forward = OrientCorrect.forward
-
-
 def halved(net: WHMR, name: str) -> nn.Module:
     """The engine `name` of a network in half precision, in eval mode, with fp16 copies of its weights.
 
     Raises ValueError for an unknown name.
     """
-    whole = part(net, name)
+    whole = folded(part(net, name), wide_tz=False)
     if isinstance(whole, CameraPart):
         return HalfCamera(whole).eval()
     if isinstance(whole, BodyPart):
         return HalfBody(whole).eval()
     assert isinstance(whole, RegressPart)
     whole.extractors = [_Half(x) for x in whole.extractors]  # type: ignore[misc]
-    whole.regressors = [_HalfRegressor(x) for x in whole.regressors]  # type: ignore[misc]
     whole.rounds = nn.ModuleList([*whole.extractors, *whole.regressors])
-    whole.orient = _HalfOrient(whole.orient)  # type: ignore[assignment]
     return whole.eval()
 
 
-def in_precision(net: WHMR, name: str, precision: str) -> nn.Module:
-    """The engine `name` in "fp32" or "fp16"; raises ValueError for another precision or name."""
+def in_precision(net: WHMR, name: str, precision: str, wide_tz: bool = True) -> nn.Module:
+    """The engine `name`, folded, in "fp32" or "fp16"; `wide_tz` as in `folded`, for fp32 only.
+
+    Raises ValueError for another precision or name.
+    """
     if precision not in ("fp32", "fp16"):
         raise ValueError(f"precision: expected fp32 or fp16, got {precision}.")
-    return halved(net, name) if precision == "fp16" else part(net, name)
+    return halved(net, name) if precision == "fp16" else folded(part(net, name), wide_tz)

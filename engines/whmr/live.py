@@ -23,8 +23,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from engines.runtime import Engine, open_engine
 from engines.whmr import store
-from engines.whmr.parts import PARTS
-from engines.whmr.preprocess import crops, picture, square_boxes
+from engines.whmr.parts import STREAM
+from engines.whmr.preprocess import crops, crops_on_host, picture, square_boxes
 
 #: A detector's boxes end at the body, training's were about 1.2 times as large.
 ENLARGE = 1.15
@@ -45,7 +45,7 @@ class WhmrEngines:
         self.device = device
         self._engines: dict[str, Engine] = {}
         try:
-            for name in PARTS:
+            for name in STREAM:
                 path = store.engine_file(folder, name)
                 self._engines[name] = open_engine(path, device, backend, precision, threads)
         except (OSError, ValueError):
@@ -68,7 +68,7 @@ class WhmrEngines:
     def warm(self, max_people: int) -> None:
         """Prepares the engines for people; on a CPU for one, as each number costs seconds and half a gigabyte."""
         batches = (1,) if self.device == "cpu" else tuple(range(1, max_people + 1))
-        for name in ("body", "regress"):
+        for name in ("body", "joints"):
             self._engines[name].warm(batches)
 
     def camera(self, image: NDArray[np.uint8]) -> tuple[float, float, float]:
@@ -89,10 +89,14 @@ class WhmrEngines:
         """
         boxes = square_boxes(boxes_xyxy, (image.shape[1], image.shape[0]), ENLARGE)
         level = np.tile(np.asarray(R_camera_level, np.float32), (len(boxes), 1, 1))
-        squares = self._tensor(boxes)
-        body = self._run("body", {"crops": crops(self._tensor(image), squares)})
-        seen = {name: body[name] for name in ("f1", "f2", "f3")}
-        out = self._run("regress", seen | {"boxes": squares, "R_camera_level": self._tensor(level)})
+        given: dict[str, Any] = {"boxes": boxes, "R_camera_level": level}
+        if self._chained:
+            given = {name: self._tensor(value) for name, value in given.items()}
+            seen = crops(self._tensor(image), given["boxes"])
+        else:
+            seen = crops_on_host(image, boxes)
+        body = self._run("body", {"crops": seen})
+        out = self._run("joints", given | {name: body[name] for name in ("f1", "f2", "f3")})
         kept = {name: _array(out[name]) for name in _KEPT}
         return kept | {"boxes": boxes, "Tz": _array(body["Tz"])}
 

@@ -1,4 +1,4 @@
-"""The network cut into the three engines that are exported, each a module with arrays in and out.
+"""The network cut into the engines that are exported, each a module with arrays in and out.
 
 =========  ==============================  ============================================================
 engine     inputs                          outputs
@@ -9,15 +9,19 @@ body       crops (B, 3, 256, 192)          f1 (B, 256, 32, 24), f2 (B, 256, 64, 
 regress    f1, f2, f3, boxes (B, 5),       Rs (B, 24, 3, 3), betas (B, 10), cam (B, 3),
            R_camera_level (B, 3, 3)        R_level_root (B, 3, 3), joints (B, 24, 3),
                                            vertices (B, 6890, 3)
+joints     those of regress                those of regress, but vertices
 =========  ==============================  ============================================================
 
-Camera runs once a camera and then rarely, body and regress once a frame with all its people. Units and frames are those
-of `network.Prediction`; focal length and translation follow from cam, Tz and the boxes by `geometry`.
+Camera runs once a camera and then rarely, body and joints once a frame with all its people; regress is for who wants
+the mesh too. Units and frames are those of `network.Prediction`; focal length and translation follow from cam, Tz and
+the boxes by `geometry`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +51,10 @@ REGRESS = Part(
     ("f1", "f2", "f3", "boxes", "R_camera_level"),
     ("Rs", "betas", "cam", "R_level_root", "joints", "vertices"),
 )
-PARTS = {part.name: part for part in (CAMERA, BODY, REGRESS)}
+POSED = Part("joints", REGRESS.inputs, REGRESS.outputs[:-1])
+PARTS = {part.name: part for part in (CAMERA, BODY, REGRESS, POSED)}
+#: The engines of a stream, which wants no mesh.
+STREAM = ("camera", "body", "joints")
 
 
 class CameraPart(nn.Module):
@@ -78,7 +85,7 @@ class BodyPart(nn.Module):
 
 
 class RegressPart(nn.Module):
-    """Engine `regress`; see the module's table. What posing takes is worked out once, when it is made.
+    """Engines `regress` and `joints`; see the module's table. What posing takes is worked out once, when it is made.
 
     mesh: whether `vertices` are wanted; without, only the joints are posed and the output is left out.
     """
@@ -117,7 +124,12 @@ class RegressPart(nn.Module):
 
 def part(net: WHMR, name: str) -> nn.Module:
     """The engine `name` of a network, in eval mode, sharing its weights. Raises ValueError for an unknown name."""
-    makers: dict[str, type[nn.Module]] = {"camera": CameraPart, "body": BodyPart, "regress": RegressPart}
+    makers: dict[str, Callable[[WHMR], nn.Module]] = {
+        "camera": CameraPart,
+        "body": BodyPart,
+        "regress": RegressPart,
+        "joints": partial(RegressPart, mesh=False),
+    }
     if name not in makers:
         raise ValueError(f"engine: expected {', '.join(makers)}, got {name}.")
     return makers[name](net).eval()
