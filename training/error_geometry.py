@@ -25,7 +25,7 @@ NEAREST = 0.35
 ASSUMED_NEARNESS, NEARNESS_SHARE = 0.23, 0.11
 LOGIT_LIMIT = 9.0
 N_TARGETS = N_MARKS * 6 + 1
-N_SCALARS = 9
+N_SCALARS = 10
 N_FEATURES = N_MARKS * 8 + N_SCALARS
 
 _LIMBS = (
@@ -58,6 +58,26 @@ def _balls() -> tuple[Tensor, Tensor]:
 
 _BALLS, _RADII = _balls()
 
+#: Landmarks that err with another one: their targets are what they differ by.
+_WITH = {
+    **dict.fromkeys((2, 5, 7, 8, 9, 10), 0), 1: 2, 3: 2, 4: 5, 6: 5,
+    **{k: k - 2 for k in (17, 18)}, **{k: 15 + (k + 1) % 2 for k in (19, 20, 21, 22)},
+    **{k: k - 2 for k in (29, 30, 31, 32)},
+}  # fmt: skip
+
+
+def _differences() -> Tensor:
+    D = torch.eye(N_MARKS)
+    for k, parent in _WITH.items():
+        D[k, parent] = -1.0
+    # The hips' middle is the origin of what is found: difference and sum
+    D[23, 24], D[24, 23] = -1.0, 1.0
+    return D
+
+
+_APART = _differences()
+_TOGETHER = torch.linalg.inv(_APART)
+
 
 @dataclass(frozen=True, eq=False)
 class Views:
@@ -69,7 +89,8 @@ class Views:
     plane          (N, 33, 2) where they are seen, on the plane through the hips that the ray is perpendicular to
     edge           (N, 33) how far inside the picture's border that is, negative outside
     hidden         (N, 33) how far behind the surface that is seen there
-    scalars        (N, 9) size, distance, place, roll, and whether `hidden` was measured
+    scalars        (N, 10) 1, or -1 in a mirror (the network errs to one side); distance, size, roll, place, and whether
+                   `hidden` was measured
     stature_m, distance_m  (N,)
     K              (N, 3, 3) pixels
     """
@@ -125,11 +146,12 @@ class Views:
             hidden = torch.where(ok, given.nan_to_num() / h[:, None], hidden)
         ray = middle / middle[:, 2:].clamp_min(0.05)
         off = ray[:, :2]
-        scalars = torch.stack(
-            [1.0 / d, (1.0 / per_px / size_wh.amax(-1)).log(), (1.0 / per_px / 256.0).clamp(0.05, 1.5),
-             roll[:, 0], roll[:, 1], off[:, 0] * cos - off[:, 1] * sin, off[:, 0] * sin + off[:, 1] * cos,
-             (edge > 0).to(p.dtype).mean(-1), known], -1,
-        )  # fmt: skip
+        columns = [
+            torch.ones_like(d), 1.0 / d, (1.0 / per_px / size_wh.amax(-1)).log(), (1.0 / per_px / 256.0).clamp(0.05, 1.5),
+            cos, sin, off[:, 0] * cos - off[:, 1] * sin, off[:, 0] * sin + off[:, 1] * cos,
+            (edge > 0).to(p.dtype).mean(-1), known,
+        ]  # fmt: skip
+        scalars = torch.stack(columns, -1)
         return replace(views, edge=edge, hidden=hidden, scalars=scalars)
 
     def pixels(self, plane: Tensor) -> Tensor:
@@ -162,7 +184,8 @@ class Views:
         """Found landmarks (N, 33, ...), metric ones in ray axes, as targets (N, N_TARGETS).
 
         Channels of each landmark: image error x, y; found depth; what the metric landmarks are beside the image ones
-        x, y; logit of the visibility. Last: log of the size that the body is given.
+        x, y; logit of the visibility; fingers, feet and faces relative to the landmark that they go with. Last: log of
+        the size that the body is given.
         """
         found = self.plane_of(points_px)
         error = found - self.plane
@@ -173,11 +196,13 @@ class Views:
         excess = (xy - size[:, None, None] * ideal) / size[:, None, None]
         depth = points_m[..., 2] / size[:, None]
         logit = torch.logit(visibility.clamp(1e-6, 1 - 1e-6)).clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
-        return torch.cat([*error.unbind(-1), depth, *excess.unbind(-1), logit, size.log()[:, None]], -1)
+        marks = torch.stack([*error.unbind(-1), depth, *excess.unbind(-1), logit], 1) @ _APART.T
+        return torch.cat([marks.flatten(1), size.log()[:, None]], -1)
 
     def decode(self, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The inverse of `encode`: points_px (N, 33, 2), visibility (N, 33), points_m (N, 33, 3) in ray axes."""
-        ex, ey, depth, mx, my, logit = targets[:, :-1].unflatten(-1, (6, N_MARKS)).unbind(1)
+        marks = targets[:, :-1].unflatten(-1, (6, N_MARKS)) @ _TOGETHER.T
+        ex, ey, depth, mx, my, logit = marks.unbind(1)
         size = targets[:, -1:].clamp(-1.0, 1.4).exp()
         found = self.plane + torch.stack([ex, ey], -1)
         seen = found - 0.5 * (found[:, 23:24] + found[:, 24:25])
@@ -215,15 +240,15 @@ def mirror_features(features: Tensor) -> Tensor:
     """Features of the same views in a mirror."""
     marks = features[..., : N_MARKS * 8].unflatten(-1, (8, N_MARKS))[..., OTHER]
     sign = torch.tensor([-1.0, 1, 1, -1, 1, 1, 1, 1])[:, None]
-    scalar_sign = torch.tensor([1.0, 1, 1, 1, -1, -1, 1, 1, 1])
+    scalar_sign = torch.tensor([-1.0, 1, 1, 1, 1, -1, -1, 1, 1, 1])
     return torch.cat([(marks * sign).flatten(-2), features[..., N_MARKS * 8 :] * scalar_sign], -1)
 
 
 def mirror_targets(targets: Tensor) -> Tensor:
     """Targets (..., N_TARGETS) of the same views in a mirror."""
-    marks = targets[..., :-1].unflatten(-1, (6, N_MARKS))[..., OTHER]
+    marks = (targets[..., :-1].unflatten(-1, (6, N_MARKS)) @ _TOGETHER.T)[..., OTHER]
     sign = torch.tensor([-1.0, 1, 1, -1, 1, 1])[:, None]
-    return torch.cat([(marks * sign).flatten(-2), targets[..., -1:]], -1)
+    return torch.cat([((marks * sign) @ _APART.T).flatten(-2), targets[..., -1:]], -1)
 
 
 def exchanged(values: Tensor, flips: Tensor) -> Tensor:

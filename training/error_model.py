@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from training.error_geometry import N_MARKS, N_TARGETS, Views, exchanged, mirror_targets
 
-FORMAT = 1
+FORMAT = 2
 #: Residuals of the bank are asinh(z) in steps of 1 / STEPS.
 STEPS = 31.0
 NEAREST_ROWS = 24
@@ -41,19 +41,26 @@ class Found:
 
 
 def network(features: Tensor, weights: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and log sigma (N, N_TARGETS) of the targets and the logit (N,) of being found, of features (N, N_FEATURES).
+    """Mean and log sigma (N, N_TARGETS) of the components and the logit (N,) of being found, of (N, N_FEATURES).
 
-    weights  feature_mean, feature_scale (N_FEATURES,), target_mean, target_scale (N_TARGETS,); layer 0, 1, 2 and skip
+    Components are `basis` times the targets, less target_mean and in units of target_scale: what errs together is one.
     """
     x = (features - weights["feature_mean"]) / weights["feature_scale"]
     h = F.silu(F.linear(x, weights["w0"], weights["b0"]))
     h = h + F.silu(F.linear(h, weights["w1"], weights["b1"]))
     out = F.linear(h, weights["w2"], weights["b2"])
     mean = out[:, :N_TARGETS] + F.linear(x, weights["skip"])
-    log_sigma = out[:, N_TARGETS:-1].clamp(*LOG_SIGMA)
-    return (
-        weights["target_mean"] + weights["target_scale"] * mean, log_sigma + weights["target_scale"].log(), out[:, -1]
-    )  # fmt: skip
+    return mean, out[:, N_TARGETS:-1].clamp(*LOG_SIGMA) + weights["log_scale"], out[:, -1]
+
+
+def targets_of(components: Tensor, weights: dict[str, Tensor]) -> Tensor:
+    """Targets (N, N_TARGETS) of components."""
+    return components @ weights["basis"] * weights["target_scale"] + weights["target_mean"]
+
+
+def components_of(targets: Tensor, weights: dict[str, Tensor]) -> Tensor:
+    """The inverse of `targets_of`."""
+    return ((targets - weights["target_mean"]) / weights["target_scale"]) @ weights["basis"].T
 
 
 def view_keys(features: Tensor) -> Tensor:
@@ -80,6 +87,13 @@ def view_keys(features: Tensor) -> Tensor:
     return torch.cat([signed, same, torch.stack(pairs, -1)], -1)
 
 
+def mirror_components(weights: dict[str, Tensor]) -> Tensor:
+    """(N_TARGETS, N_TARGETS) what a mirror does to residuals of the components: it exchanges them, or changes signs."""
+    scale, basis = weights["target_scale"], weights["basis"]
+    seen = mirror_targets(basis * scale) / scale
+    return (seen @ basis.T).T.round()
+
+
 N_SIGNED, N_PAIRS = 5, 4
 
 
@@ -101,7 +115,7 @@ class LandmarkErrors:
         whole = {k: v for k, v in tensors.items() if not k.startswith("bank_")}
         self.weights = {k: v.float() for k, v in whole.items()}
         z = tensors["bank_z"].float() / STEPS
-        self._bank = torch.cat([z, mirror_targets(z)]).sinh()
+        self._bank = torch.cat([z, z @ mirror_components(self.weights).T]).sinh()
         self._flips = tensors["bank_flips"].repeat(2, 1).long()
         keys = tensors["bank_keys"].float()
         self._keys = torch.cat([keys, mirror_keys(keys)])
@@ -149,7 +163,7 @@ class LandmarkErrors:
         mean, log_sigma, logit = network(features, self.weights)
         keys = view_keys(features).view(B, T, -1).mean(1)
         z, flips = self._residuals(keys, t_s.expand(B, T).float(), generator)
-        px, visibility, metres = views.decode(mean + log_sigma.exp() * z.flatten(0, 1))
+        px, visibility, metres = views.decode(targets_of(mean + log_sigma.exp() * z.flatten(0, 1), self.weights))
         state = flips.flatten()
         px, visibility, metres = (exchanged(v, state) for v in (px, visibility, metres))
         return Found(

@@ -29,13 +29,16 @@ from training.error_geometry import (
     mirror_features,
     mirror_targets,
 )
-from training.error_model import FORMAT, STEPS, network, view_keys
+from training.error_model import FORMAT, STEPS, components_of, network, view_keys
 
 log = logging.getLogger(__name__)
 
 BELIEVED = 0.5
 HIDDEN, DROPOUT, DECAY, DEGREES = 224, 0.15, 0.05, 4.0
 FOLDS = 5
+#: What errs together: the face, the shoulders, elbow, hand, hips, knee and foot; left ones stand for both sides.
+BLOCKS = (tuple(range(11)), (11,), (13,), (15, 17, 19, 21), (23, 24), (25,), (27, 29, 31))
+CHANNELS = ((0, 1), (2,), (3, 4), (5,))
 _JUDGED = ((11, 33), (13, 17), (25, 29))
 
 
@@ -146,6 +149,43 @@ class Examples:
         return cls(views.features(), told, targets, flips, found, renders.group.repeat_interleave(T))
 
 
+def local_basis(x: Examples, rows: Tensor, scale: Tensor, middle: Tensor) -> tuple[Tensor, Tensor]:
+    """Orthonormal components (N_TARGETS, N_TARGETS) of what a linear model leaves over, and their log sigmas.
+
+    Each mixes only landmarks of one part of the body (BLOCKS); those of the right are those of the left in a mirror.
+    """
+    features = torch.cat([x.told[rows], mirror_features(x.told[rows])])
+    goal = (torch.cat([x.targets[rows], mirror_targets(x.targets[rows])]) - middle) / scale
+    goal = goal.clamp(-8, 8)
+    A = torch.cat([(features - features.mean(0)) / features.std(0).clamp_min(0.05), torch.ones(len(features), 1)], 1)
+    rest = goal - A @ torch.linalg.solve(A.T @ A + 20.0 * torch.eye(A.shape[1]), A.T @ goal)
+    rest = rest.clamp(-5, 5)
+    M = mirror_targets(torch.eye(N_TARGETS) * scale) / scale  # row k: the mirror of target k
+    basis = torch.zeros(N_TARGETS, N_TARGETS)
+    basis[-1, -1] = 1.0
+    for marks in BLOCKS:
+        for channels in CHANNELS:
+            at = torch.tensor([33 * c + k for c in channels for k in marks])
+            own = M[at][:, at]
+            C = rest[:, at].T @ rest[:, at] / len(rest)
+            if own.abs().sum() > 0.5 * len(at):
+                # A part that is its own mirror: even and odd components apart
+                sign, vectors = torch.linalg.eigh(0.5 * (own + own.T))
+                blocks = [vectors[:, sign > 0], vectors[:, sign < 0]]
+            else:
+                blocks = [torch.eye(len(at))]
+            row = 0
+            for E in blocks:
+                if E.shape[1]:
+                    basis[at[row : row + E.shape[1]][:, None], at] = (E @ torch.linalg.eigh(E.T @ C @ E)[1]).T
+                    row += E.shape[1]
+            if own.abs().sum() <= 0.5 * len(at):
+                other = basis[at] @ M
+                basis[torch.tensor([33 * c + int(OTHER[k]) for c in channels for k in marks])] = other
+    sigma = 1.4826 * (rest @ basis.T).abs().median(0).values
+    return basis, sigma.clamp_min(1e-3).log()
+
+
 def fit_network(x: Examples, rows: Tensor, epochs: int, seed: int) -> dict[str, Tensor]:
     """Weights for `error_model.network`, fitted on pictures `rows` (an index)."""
     torch.manual_seed(seed)
@@ -153,10 +193,13 @@ def fit_network(x: Examples, rows: Tensor, epochs: int, seed: int) -> dict[str, 
     both = torch.cat([x.told[found], mirror_features(x.told[found])])
     goal = torch.cat([x.targets[found], mirror_targets(x.targets[found])])
     middle = goal.median(0).values
-    scale = (1.4826 * (goal - middle).abs().median(0).values).clamp_min(1e-3)
+    middle = 0.5 * (middle + mirror_targets(middle))
+    scale = (1.4826 * (goal - middle).abs().median(0).values).clamp_min(1e-4)
+    scale = 0.5 * (scale + mirror_targets(scale.diag()).abs().sum(0))
+    basis, log_scale = local_basis(x, found, scale, middle)
     w: dict[str, Tensor] = {
         "feature_mean": both.mean(0), "feature_scale": both.std(0).clamp_min(0.05),
-        "target_mean": middle, "target_scale": scale,
+        "target_mean": middle, "target_scale": scale, "basis": basis, "log_scale": log_scale,
         "w0": torch.randn(HIDDEN, N_FEATURES) / N_FEATURES**0.5, "b0": torch.zeros(HIDDEN),
         "w1": torch.randn(HIDDEN, HIDDEN) / HIDDEN**0.5, "b1": torch.zeros(HIDDEN),
         "w2": torch.randn(2 * N_TARGETS + 1, HIDDEN) * 0.01, "b2": torch.zeros(2 * N_TARGETS + 1),
@@ -166,17 +209,19 @@ def fit_network(x: Examples, rows: Tensor, epochs: int, seed: int) -> dict[str, 
     steps = epochs * (len(rows) // 128 + 1)
     optimizer = torch.optim.AdamW(learned, lr=2e-3, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
+    plain, turned = components_of(x.targets, w), components_of(mirror_targets(x.targets), w)
     for _ in range(steps):
         pick = rows[torch.randint(len(rows), (128,))]
         use = torch.rand(len(pick), 1) < 0.5
-        features, targets = torch.where(use, x.measured[pick], x.told[pick]), x.targets[pick]
-        if torch.rand(()) < 0.5:
-            features, targets = mirror_features(features), mirror_targets(targets)
+        features = torch.where(use, x.measured[pick], x.told[pick])
+        mirrored = bool(torch.rand(()) < 0.5)
+        features = mirror_features(features) if mirrored else features
+        goal = (turned if mirrored else plain)[pick]
         features = features + 0.02 * w["feature_scale"] * torch.randn_like(features)
         features = torch.where(torch.rand_like(features) < DROPOUT * 0.3, w["feature_mean"], features)
         mean, log_sigma, logit = network(features, w)
         seen = x.found[pick]
-        loss = student(targets[seen], mean[seen], log_sigma[seen]).mean()
+        loss = student(goal[seen], mean[seen], log_sigma[seen]).mean()
         loss = loss + torch.nn.functional.binary_cross_entropy_with_logits(logit, seen.float())
         optimizer.zero_grad()
         loss.backward()
@@ -199,8 +244,10 @@ def residuals(x: Examples, epochs: int) -> tuple[Tensor, float]:
         out = x.group % FOLDS == fold
         weights = fit_network(x, (~out).nonzero()[:, 0], epochs, fold)
         mean, log_sigma, _ = network(x.measured[out], weights)
-        z[out] = (x.targets[out] - mean) * (-log_sigma).exp()
-        total.append(student(x.targets[out], mean, log_sigma)[x.found[out]].mean())
+        got = components_of(x.targets[out], weights)
+        z[out] = (got - mean) * (-log_sigma).exp()
+        inside = weights["target_scale"].log().mean()
+        total.append(student(got, mean, log_sigma)[x.found[out]].mean() + inside)
     return z, float(torch.stack(total).mean())
 
 
