@@ -124,6 +124,8 @@ class Ros1Output:
         """Raises ImportError when rospy is not installed, OSError when no ROS master answers."""
         if importlib.util.find_spec("rospy") is None and (SYSTEM_PACKAGES / "rospy").is_dir():
             sys.path.append(str(SYSTEM_PACKAGES))
+        for name in ("rospy", "rosout"):
+            logging.getLogger(name).setLevel(logging.WARNING)
         try:
             rospy: Any = importlib.import_module("rospy")
             rosgraph = importlib.import_module("rosgraph")
@@ -135,8 +137,12 @@ class Ros1Output:
             ) from error
         if not rosgraph.is_master_online():
             raise OSError(f"No ROS master answers at {rosgraph.get_master_uri()}: type roscore, or set ROS_MASTER_URI.")
-        logging.getLogger("rospy").setLevel(logging.WARNING)
+        root = logging.getLogger()
+        ours, level = list(root.handlers), root.level
         rospy.init_node(NODE, disable_signals=True)
+        # rospy has put its log file in the place of our standard error
+        root.handlers += [handler for handler in ours if handler not in root.handlers]
+        root.setLevel(level)
         self._rospy = rospy
         times = {"builtin_interfaces/msg/Time": rospy.Time, "builtin_interfaces/msg/Duration": rospy.Duration}
         special = {name: _ros1_time(kind) for name, kind in times.items()}
