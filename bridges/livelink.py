@@ -93,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
             subjects = bridge.name(0) if o.people == 1 else f"{bridge.name(0)} to {bridge.name(o.people - 1)}"
             sys.stdout.write(f"Live Link subjects {subjects} go to {o.host}, UDP port {o.port}. Ctrl-C ends.\n")
             sys.stdout.flush()
-            run_bridge(options, bridge.item, threading.Event(), on_silence=bridge.silence)
+            run_bridge(options, bridge.item, threading.Event(), newest_only=True, on_silence=bridge.silence)
 
     return exit_status(options, PROG, work)
 

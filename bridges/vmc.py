@@ -109,7 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
             last = f" to {o.port + o.people - 1}, one for each person" if o.people > 1 else ""
             sys.stdout.write(f"VMC goes to {o.host}, UDP port {o.port}{last}. Ctrl-C ends.\n")
             sys.stdout.flush()
-            run_bridge(options, bridge.item, threading.Event(), on_silence=bridge.silence)
+            run_bridge(options, bridge.item, threading.Event(), newest_only=True, on_silence=bridge.silence)
 
     return exit_status(options, PROG, work)
 
