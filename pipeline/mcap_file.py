@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import struct
 import time
 from collections.abc import Iterator
@@ -45,7 +46,7 @@ METADATA = "whmr-stream"
 FLUSH_S = 0.25
 #: No record of ours is longer; a length above this is damage.
 _LONGEST = 1 << 28
-_DAMAGE = (McapError, ValueError, struct.error, zstandard.ZstdError, EOFError)
+_DAMAGE = (McapError, ValueError, struct.error, zstandard.ZstdError, EOFError, MemoryError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,17 @@ class _Appender:
     def flush(self) -> None:
         while self._pending:
             del self._pending[: self._file.write(self._pending)]
+
+
+class _Rest:
+    """What is left of a file to read; a damaged length does not ask for more memory than that."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._size = os.fstat(file.fileno()).st_size
+
+    def read(self, length: int) -> bytes:
+        return self._file.read(max(0, min(length, self._size - self._file.tell())))
 
 
 class McapWriter:
@@ -251,7 +263,9 @@ def _records(path: Path) -> Iterator[McapRecord]:
     _check_magic(path)
     with open(path, "rb") as file:
         file.seek(len(MAGIC))
-        reader = StreamReader(file, skip_magic=True, emit_chunks=True, record_size_limit=_LONGEST)
+        reader = StreamReader(
+            cast(IO[bytes], _Rest(file)), skip_magic=True, emit_chunks=True, record_size_limit=_LONGEST
+        )
         try:
             for record in reader.records:
                 whole = whole or isinstance(record, Footer)

@@ -8,6 +8,7 @@ with BridgeStream() as stream:
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ import numpy as np
 import zmq
 
 from pipeline import frames, messages
-from pipeline.body import open_body
+from pipeline.body import ShapedBody, open_body
 from pipeline.messages import StatusMessage
 from pipeline.schema import SCHEMA_VERSION
 from pipeline.types import JOINT_NAMES, BodyPose, FrameResult, Person, WorldPose
@@ -30,11 +31,15 @@ START_NS = 5_000_000_000
 WALL_NS = 1_700_000_000_000_000_000
 
 
+@functools.cache
+def _shape(seed: int, track_id: int) -> ShapedBody:
+    return open_body().shaped(np.random.default_rng([3, seed, track_id]).normal(0, 0.5, 10))
+
+
 def walker(t_s: float, track_id: int = 1, seed: int = 0) -> Person:
     """Somebody who walks in a circle of 1 m: joints fit rotations and shape, the root is on a smooth path."""
-    rng = np.random.default_rng([3, seed, track_id])
-    shaped = open_body().shaped(rng.normal(0, 0.5, 10))
-    phase = 2 * np.pi * (0.9 * t_s + rng.random())
+    shaped = _shape(seed, track_id)
+    phase = 2 * np.pi * (0.9 * t_s + 0.3 * track_id)
     turns = np.zeros((24, 3))
     for name, axis, size in (("hip", 0, -0.5), ("knee", 0, 0.5), ("shoulder", 2, 1.1), ("elbow", 1, 0.4)):
         for side, sign in (("left", 1), ("right", -1)):
