@@ -147,7 +147,7 @@ class Views:
         ray = middle / middle[:, 2:].clamp_min(0.05)
         off = ray[:, :2]
         columns = [
-            torch.ones_like(d), 1.0 / d, (1.0 / per_px / size_wh.amax(-1)).log(), (1.0 / per_px / 256.0).clamp(0.05, 1.5),
+            torch.ones_like(d), 1.0 / d, -(per_px * size_wh.amax(-1)).log(), (1.0 / per_px / 256.0).clamp(0.05, 1.5),
             cos, sin, off[:, 0] * cos - off[:, 1] * sin, off[:, 0] * sin + off[:, 1] * cos,
             (edge > 0).to(p.dtype).mean(-1), known,
         ]  # fmt: skip
