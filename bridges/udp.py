@@ -22,11 +22,13 @@ class UdpSender:
         if not 0 < port < 65536:
             raise ValueError(f"Port {port}: expected 1 to 65535, mind that each further person has the next one.")
         try:
-            family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
         except (OSError, UnicodeError) as error:
             raise ValueError(f"--host {host!r} has no address ({error}): type, say, --host 127.0.0.1.") from error
-        self._address = address
-        self._socket = socket.socket(family, kind)
+        # "localhost" may be ::1 first, and receivers listen on IPv4
+        chosen = min(found, key=lambda info: info[0] != socket.AF_INET)
+        self._address = chosen[4]
+        self._socket = socket.socket(chosen[0], chosen[1])
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         # a send that would wait is a frame that is late already
         self._socket.setblocking(False)

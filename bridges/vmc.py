@@ -106,8 +106,9 @@ def main(arguments: list[str] | None = None) -> int:
     def work() -> None:
         o = options
         with VmcBridge(o.host, o.port, o.people, o.hold, o.rate, o.translation, o.upper_chest) as bridge:
-            last = f" to {o.port + o.people - 1}, one for each person" if o.people > 1 else ""
-            sys.stdout.write(f"VMC goes to {o.host}, UDP port {o.port}{last}. Ctrl-C ends.\n")
+            last = o.port + o.people - 1
+            ports = f"port {o.port}" if o.people == 1 else f"ports {o.port} to {last}, one for each person"
+            sys.stdout.write(f"VMC goes to {o.host}, UDP {ports}. Ctrl-C ends.\n")
             sys.stdout.flush()
             run_bridge(options, bridge.item, threading.Event(), newest_only=True, on_silence=bridge.silence)
 

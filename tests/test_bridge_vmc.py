@@ -18,6 +18,7 @@ from bridges import vmc
 from bridges.items import Item
 from bridges.osc import BundleTemplate, OscMessage, split
 from bridges.slots import Pace, Slots
+from bridges.udp import MAX_DATAGRAM_BYTES, UdpSender
 from bridges.vmc import VmcBridge
 from bridges.vmc_pack import BONES
 from pipeline import frames, messages
@@ -74,6 +75,20 @@ def test_a_receiver_finds_every_joint_where_it_is(receiver, translation, upper_c
     assert set(joints) == set(BONES) - ({"UpperChest"} if upper_chest == "merge" else set())
     for name, place in joints.items():
         np.testing.assert_allclose(place, expected[name], atol=NEAR_M, err_msg=name)
+
+
+@pytest.mark.parametrize("upper_chest", ["send", "merge"])
+def test_a_receiver_turns_every_bone_as_it_is_turned(receiver, upper_chest):
+    person = sent(receiver, random_result(1, seed=5), upper_chest=upper_chest).people[0]
+    Rs = [frames.from_quat_xyzw(person.quat_world_root_xyzw)]
+    for joint, R in enumerate(frames.from_quat_xyzw(person.quats_parent_joint_xyzw), start=1):
+        Rs.append(Rs[JOINT_PARENTS[joint]] @ R)
+    if upper_chest == "merge":
+        Rs[JOINT["spine2"]] = Rs[JOINT["spine3"]]
+    mirror = np.diag([-1.0, 1.0, 1.0])
+    for name, (_, quat) in receiver.bones().items():
+        R = mirror @ Rs[BONES.index(name)] @ mirror
+        assert frames.angle_between(frames.from_quat_xyzw(quat), R) < 1e-5, name
 
 
 def test_a_model_in_t_pose_needs_nothing_but_the_rotations(receiver):
@@ -217,6 +232,16 @@ def test_silence_says_lost_until_the_port_is_given_up_and_then_nothing(receiver)
         bridge.item(item(people(bridge_stream.walk(1), 33), 9.0))
         receiver.wait("/VMC/Ext/OK", 4)
         assert [ok[3] for ok in receiver.of("/VMC/Ext/OK")] == [1, 0, 0, 1]
+
+
+def test_what_cannot_be_sent_is_said_and_the_program_goes_on(caplog, receiver):
+    with UdpSender("localhost", receiver.port) as sender:
+        assert sender.send(b"#bundle\0\0\0\0\0\0\0\0\1")
+        assert not sender.send(b"x" * (MAX_DATAGRAM_BYTES + 1))
+        assert not sender.send(b"x" * (MAX_DATAGRAM_BYTES + 1))
+    assert [record.message for record in caplog.records] == [
+        f"65508 bytes did not go to udp://localhost:{receiver.port}: Message too long."
+    ]
 
 
 def test_a_lone_person_found_again_under_another_id_goes_on_at_the_first_place():

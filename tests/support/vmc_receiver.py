@@ -80,8 +80,8 @@ class VmcReceiver:
         self.calls.clear()
         self.packets.clear()
 
-    def joints(self, rest: dict[str, Array] | None = None) -> dict[str, Array]:
-        """World place of every bone of the newest frame, Unity's axes.
+    def bones(self, rest: dict[str, Array] | None = None) -> dict[str, tuple[Array, Array]]:
+        """World place and rotation x y z w of every bone of the newest frame, Unity's axes.
 
         `rest`: the model's own offsets from its parents; then only rotations and the Hips' place are taken, as VRM
         players do.
@@ -102,7 +102,11 @@ class VmcReceiver:
                 places[name] = at + turned(turn, offset), product(turn, quat)
             return places[name]
 
-        return {name: place(name)[0] for name in bones}
+        return {name: place(name) for name in bones}
+
+    def joints(self, rest: dict[str, Array] | None = None) -> dict[str, Array]:
+        """The places of `bones`."""
+        return {name: place for name, (place, _) in self.bones(rest).items()}
 
 
 def turned(quat: Array, vector: Array) -> Array:
