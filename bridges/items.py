@@ -46,7 +46,7 @@ class Gate:
         self.camera, self._name = camera, name
         self._fixed = camera is not None
         self.others: set[str] = set()
-        self._refused = False
+        self._refused: set[str] = set()
         self._limited = LimitedLog(log)
 
     def item(self, raw: bytes, log_time_ns: int) -> Item | None:
@@ -61,7 +61,8 @@ class Gate:
         except ValueError as error:
             self._refuse(kind, raw, error)
             return None
-        self._refused, self.camera = False, camera
+        self._refused.discard(kind)
+        self.camera = camera
         return Item(topic, kind, message, raw, log_time_ns)
 
     def _pass_by(self, camera: str) -> None:
@@ -77,8 +78,8 @@ class Gate:
     def _refuse(self, kind: str, raw: bytes, error: ValueError) -> None:
         if not _is_newer(kind, raw):
             self._limited.warning("%s: %s", self._name, error)
-        elif not self._refused:
-            self._refused = True
+        elif kind not in self._refused:
+            self._refused.add(kind)
             log.warning("%s: %s Nothing is taken from it until then.", self._name, error)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import zmq
 
 from bridges.feed import bridge_parser, exit_status, positive, signals_set
-from bridges.recordings import Pace, read_recording
+from bridges.recordings import Timeline, read_recording
 from pipeline import messages
 from pipeline.mcap_file import Recorded
 from pipeline.publisher import DEFAULT_BIND, Publisher
@@ -109,16 +109,17 @@ def play(options: argparse.Namespace, stop: threading.Event) -> None:
         while options.wait and not player.listened() and not stop.wait(STEP_S):
             pass
         for count in itertools.count(1):
-            _play_once(player, read_recording(options.recording), Pace(speed), stop)
+            _play_once(player, read_recording(options.recording), speed, stop)
             if not options.loop or stop.is_set():
                 break
             log.info("Round %d is over.", count)
         log.info("%s.", "Stopped" if stop.is_set() else "The recording is over")
 
 
-def _play_once(player: Player, recording: Iterator[Recorded], pace: Pace, stop: threading.Event) -> None:
+def _play_once(player: Player, recording: Iterator[Recorded], speed: float, stop: threading.Event) -> None:
+    timeline, start_s = Timeline(), time.monotonic()
     for recorded in recording:
-        due_s = pace.due_s(recorded)
+        due_s = start_s + timeline.at_s(recorded) / speed
         while not stop.is_set() and (left_s := due_s - time.monotonic()) > 0:
             player.listened()
             stop.wait(min(left_s, STEP_S))

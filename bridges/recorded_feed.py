@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bridges.items import Feed, Gate, Item
-from bridges.recordings import Pace, read_recording
+from bridges.recordings import Timeline, read_recording
 from pipeline import messages
 from pipeline.mcap_file import Recorded
 
@@ -37,7 +37,9 @@ class RecordedFeed(Feed):
         self._prefixes = tuple(f"{kind}/".encode() for kind in kinds)
         self._gate = Gate(camera, str(path))
         self._newest_only = newest_only and not math.isinf(speed)
-        self._pace = Pace(speed)
+        self._timeline, self._speed = Timeline(), speed
+        # the clock starts when somebody asks, not while a bridge opens what it needs
+        self._start_s: float | None = None
         self._left: set[str] = set()
         self._taken = 0
         self._messages: Iterator[Recorded] = read_recording(path)
@@ -50,16 +52,19 @@ class RecordedFeed(Feed):
 
     def receive(self, timeout_s: float) -> Item | None:
         """The next item, or None when none was due in time, or none is left."""
-        end_s = time.monotonic() + timeout_s
+        now_s = time.monotonic()
+        end_s = now_s + timeout_s
+        self._start_s = now_s if self._start_s is None else self._start_s
         while self._coming is not None:
-            recorded, due_s = self._coming
+            recorded, after_s = self._coming
+            due_s = self._start_s + after_s
             wait_s = min(due_s, end_s) - time.monotonic()
             if wait_s > 0:
                 time.sleep(wait_s)
             if due_s > end_s:
                 return None
             self._coming = self._read()
-            if self._newest_only and self._newer_is_due(recorded):
+            if self._newest_only and self._newer_is_due(recorded, self._start_s):
                 continue
             if item := self._gate.item(recorded.raw, recorded.log_time_ns):
                 self._taken += 1
@@ -68,14 +73,14 @@ class RecordedFeed(Feed):
 
     def _read(self) -> tuple[Recorded, float] | None:
         for recorded in self._messages:
-            due_s = self._pace.due_s(recorded)
+            after_s = self._timeline.at_s(recorded) / self._speed
             if recorded.raw.startswith(self._prefixes):
-                return recorded, due_s
+                return recorded, after_s
             self._left.add(recorded.raw.partition(b"\0")[0].decode("ascii", "replace"))
         return None
 
-    def _newer_is_due(self, recorded: Recorded) -> bool:
-        if self._coming is None or self._coming[1] > time.monotonic():
+    def _newer_is_due(self, recorded: Recorded, start_s: float) -> bool:
+        if self._coming is None or start_s + self._coming[1] > time.monotonic():
             return False
         return self._coming[0].raw.partition(b"\0")[0] == recorded.raw.partition(b"\0")[0]
 

@@ -5,7 +5,6 @@ for recorded in read_recording(path): ...          messages in order, as bytes
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -84,21 +83,3 @@ class Timeline:
         if self._before_ns is not None and in_file == self._in_file:
             self._at_s += max(0, t_ns - self._before_ns) / 1e9
         self._before_ns, self._in_file = t_ns, in_file
-
-
-class Pace:
-    """Says when a message is due on this machine's clock."""
-
-    def __init__(self, speed: float = 1.0) -> None:
-        """`speed`: 2 is twice as fast, infinity does not wait."""
-        self._speed = speed
-        self._timeline = Timeline()
-        self._start_s: float | None = None
-
-    def due_s(self, recorded: Recorded) -> float:
-        """`time.monotonic()` at which the message, the next of the recording, is due."""
-        now_s = time.monotonic()
-        at_s = self._timeline.at_s(recorded)
-        if self._start_s is None:
-            self._start_s = now_s
-        return self._start_s + at_s / self._speed

@@ -4,11 +4,13 @@ One channel a topic; its messages are the payloads of the wire, byte for byte (m
 "json" for the rest), its schema is the record's JSON Schema. `log_time` is the Unix time at which a message was
 received (or, recorded by the stream itself, made), `publish_time` the message's own `t_publish_wall_ns`, `sequence` a
 pose's index. A metadata record "whmr-stream" says program, schema version, joint names, joint parents and world axes.
-Chunks are closed and written every FLUSH_S, so a file without its end is read up to there.
+Chunks are closed and handed to the system every FLUSH_S, so a file without its end is read up to there (a power cut
+may lose what the system had not written yet).
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -23,7 +25,7 @@ from typing import IO, Any, Self, cast
 
 import msgspec
 
-from pipeline.messages import SCHEMA_VERSION, Message
+from pipeline.messages import SCHEMA_VERSION, CalibrationMessage, Message, PoseMessage, StatusMessage
 from pipeline.publisher import program_version
 from pipeline.schema import WORLD_AXES
 from pipeline.types import JOINT_NAMES, JOINT_PARENTS
@@ -34,7 +36,7 @@ try:
     from mcap.records import Channel, Chunk, Footer, McapRecord, Metadata, Schema
     from mcap.records import Message as McapMessage
     from mcap.stream_reader import StreamReader, breakup_chunk
-    from mcap.writer import Writer
+    from mcap.writer import LIBRARY_IDENTIFIER, Writer
 except ImportError as error:
     raise ImportError(f".mcap recordings need a package that is missing ({error}): pip install mcap==1.6.0") from error
 
@@ -107,7 +109,10 @@ class McapWriter:
         self._writer = Writer(cast(IO[bytes], self._appender))
         self._schemas: dict[tuple[type, str], int] = {}
         self._channels: dict[bytes, int] = {}
-        self._writer.start(library=f"{program_version()}; {_library()}")
+        # made before the first frame, which would wait for them
+        for record, blobs in ((PoseMessage, True), (CalibrationMessage, False), (StatusMessage, False)):
+            _schema_text(record, blobs)
+        self._writer.start(library=f"{program_version()}; {LIBRARY_IDENTIFIER}")
         self._writer.add_metadata(METADATA, _metadata())
         self._due_s, self._full = 0.0, ""
         self.flush()
@@ -174,9 +179,14 @@ class McapWriter:
     def _channel(self, topic: str, payload: bytes, record: type) -> int:
         encoding = "json" if payload[:1] == b"{" else "msgpack"
         if (record, encoding) not in self._schemas:
-            text = json.dumps(json_schema(record, blobs=encoding == "msgpack")).encode()
+            text = _schema_text(record, encoding == "msgpack")
             self._schemas[record, encoding] = self._writer.register_schema(record.__name__, "jsonschema", text)
         return self._writer.register_channel(topic, encoding, self._schemas[record, encoding])
+
+
+@functools.cache
+def _schema_text(record: type, blobs: bool) -> bytes:
+    return json.dumps(json_schema(record, blobs)).encode()
 
 
 def json_schema(record: type, blobs: bool) -> dict[str, Any]:
@@ -198,12 +208,6 @@ def _metadata() -> dict[str, str]:
         "world_axes": WORLD_AXES,
         "log_time": "Unix time of receiving or, recorded by the stream itself, of making the message; nanoseconds",
     }
-
-
-def _library() -> str:
-    from mcap.writer import LIBRARY_IDENTIFIER
-
-    return LIBRARY_IDENTIFIER
 
 
 def read_mcap(path: Path) -> Iterator[Recorded]:
@@ -239,7 +243,7 @@ def make_whole(path: Path, out: Path) -> int:
     _check_magic(path)
     with open(out, "xb") as file:
         writer = Writer(file)
-        writer.start(library=f"{program_version()}; {_library()}")
+        writer.start(library=f"{program_version()}; {LIBRARY_IDENTIFIER}")
         for record in _records(path):
             if isinstance(record, Metadata):
                 writer.add_metadata(record.name, record.metadata)
