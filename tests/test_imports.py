@@ -9,12 +9,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 KERNEL = {"pipeline.types", "pipeline.frames", "pipeline.body"}
-#: What bridges know: the wire, its records and its files, and helpers that know nothing of stages.
+#: What bridges know: the wire, its records and its files, helpers that know nothing of stages, and tables of theirs.
 WIRE = KERNEL | {
     f"pipeline.{name}"
     for name in (
-        "console", "curve", "limited_log", "mcap_file", "messages", "names", "publisher", "recorder", "schema",
-        "subscriber",
+        "console", "control", "curve", "limited_log", "mcap_file", "messages", "names", "publisher", "recorder",
+        "schema", "subscriber", "viewer_link",
+        "contact.POINTS", "contact.ABOVE_SOLE_M", "smoothing.LEVELS",
     )
 }  # fmt: skip
 MAY = {
@@ -32,21 +33,17 @@ BRIDGES = [file for file in sorted(ROOT.glob("bridges/*.py")) if "\ndef main(" i
 
 
 def imported(file: Path, body: list[ast.stmt]) -> Iterator[str]:
-    """Names of the modules that statements import; `from package import module` is both."""
+    """What statements import: `module`, or `module.name` for each name that is taken from one."""
     for node in (n for statement in body for n in ast.walk(statement)):
         if isinstance(node, ast.Import):
             yield from (a.name for a in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             assert node.level == 0, f"{file.name} imports {node.module} relatively"
-            files = [ROOT.joinpath(*node.module.split("."), f"{a.name}.py") for a in node.names]
-            names = [a.name for a, path in zip(node.names, files, strict=True) if path.exists()]
-            yield from (f"{node.module}.{name}" for name in names)
-            if len(names) < len(node.names):
-                yield node.module
+            yield from (f"{node.module}.{a.name}" for a in node.names)
 
 
 def at_start(file: Path) -> set[str]:
-    """Names of the modules that are imported when `file` is."""
+    """What is imported when `file` is."""
     tree = ast.parse(file.read_text())
     return set(imported(file, [s for s in tree.body if not isinstance(s, ast.FunctionDef | ast.ClassDef | ast.If)]))
 
@@ -60,7 +57,7 @@ def foreign_at_start(file: Path, seen: set[Path]) -> set[str]:
             found |= set() if top in sys.stdlib_module_names else {top}
             continue
         path = ROOT.joinpath(*name.split("."))
-        for inner in (path.with_suffix(".py"), path / "__init__.py"):
+        for inner in (path.with_suffix(".py"), path.parent.with_suffix(".py"), path / "__init__.py"):
             if inner.exists() and inner not in seen:
                 seen.add(inner)
                 found |= foreign_at_start(inner, seen)
