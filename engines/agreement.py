@@ -59,9 +59,7 @@ def beyond(found: Mapping[str, float]) -> list[str]:
     ]
 
 
-def _bodies(
-    engines: Mapping[str, Engine], fallback: Mapping[str, Engine], last: str, batch: int, seed: int
-) -> Arrays:
+def _bodies(engines: Mapping[str, Engine], fallback: Mapping[str, Engine], last: str, batch: int, seed: int) -> Arrays:
     body, regress = (engines[name] if name in engines else fallback[name] for name in ("body", last))
     feed = arrays(last, batch, seed)
     maps = {key: value.copy() for key, value in body(arrays("body", batch, seed)).items()}

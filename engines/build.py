@@ -1,6 +1,6 @@
 """`python -m engines.build --weights W --backend tensorrt --precision fp16`: engines that open at once later.
 
-Exports W-HMR's three engines where that was not done, builds plans of them into the store, and compares what they
+Exports W-HMR's engines where that was not done, builds plans of them into the store, and compares what they
 give with the fp32 export on ONNX Runtime. `--onnx-dir DIR` takes engines that were exported elsewhere, without weights.
 """
 
@@ -56,6 +56,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--weights", metavar="W", help="checkpoint, .safetensors file, or synthetic")
     parser.add_argument("--markers", metavar="FILE", help="smpl_ssm.npy, unless the weights note it")
     parser.add_argument("--onnx-dir", type=Path, metavar="DIR", help="engines exported before, instead of --weights")
+    store_help = "where exported engines lie (default: engines/store/whmr)"
+    parser.add_argument("--store", type=Path, default=store.STORE, metavar="DIR", help=store_help)
     parser.add_argument("--engine", action="append", choices=["all", *PARTS], help="(default: all; may be repeated)")
     parser.add_argument("--backend", choices=BACKENDS, default="tensorrt", help="(default: tensorrt)")
     parser.add_argument("--precision", choices=["fp32", "fp16"], default="fp16", help="(default: fp16)")
@@ -80,9 +82,9 @@ def _exported(options: argparse.Namespace, names: Sequence[str]) -> Path:
                 again = f"python -m engines.whmr.export {options.onnx_dir} --weights WEIGHTS --precision {precision}"
                 raise EngineError(f"{path}: there is no such file. Type: {again}")
         return Path(options.onnx_dir)
-    folder = store.STORE / store.key(options.weights, options.markers)
+    folder = options.store / store.key(options.weights, options.markers)
     try:
-        store.find(options.weights, options.markers)
+        store.find(options.weights, options.markers, options.store)
     except CheckpointError:
         log.info("%s: exporting the engines", folder)
         prepare.prepare(_network(options.weights, options.markers), folder)
@@ -90,9 +92,10 @@ def _exported(options: argparse.Namespace, names: Sequence[str]) -> Path:
         for name in names:
             note = write_note(folder / f"whmr_{name}.torch.json", name, options.weights, options.markers)
             log.info("%s: noted which weights", note)
-    elif options.precision == "fp16":
-        log.info("%s: exporting the engines in fp16", folder)
-        export.export(_network(options.weights, options.markers), folder, names, "fp16")
+    elif missing := store.lacking(folder, names, options.precision):
+        log.info("%s: exporting %s in %s", folder, ", ".join(missing), options.precision)
+        made = export.export(_network(options.weights, options.markers), folder, missing, options.precision)
+        store.add(folder, made)
     return folder
 
 

@@ -87,7 +87,12 @@ def _spec(name: str, value: Tensor, any_size: bool) -> TensorSpec:
 
 
 def whmr_engine(
-    net: Any, name: str, device: str = "cpu", precision: str = "fp32", compiled: bool = False, graphs: bool = True,
+    net: Any,
+    name: str,
+    device: str = "cpu",
+    precision: str = "fp32",
+    compiled: bool = False,
+    graphs: bool = True,
     as_trained: bool = False,
 ) -> TorchEngine:
     """W-HMR's engine `name` of a `WHMR` network on the CPU; on a GPU it has its own copy of the weights.

@@ -16,17 +16,16 @@ from benchmarks.engines_whole import difference
 from engines import agreement, build, tensorrt_build, torch2trt_build
 from engines.runtime import EngineError, open_engine
 from engines.torch_engine import TorchEngine, whmr_engine, write_note
-from engines.whmr import export, geometry, parts
-from tests.support.whmr import shallow
+from engines.whmr import export, geometry, parts, store
+from tests.support.whmr import engines_store, shallow
 
 SMALL_WH = (128, 96)
 LIMIT = 1e-4
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("engines")
-    export.export(shallow(), made)
+def folder() -> Path:
+    made = engines_store() / store.SYNTHETIC
     # convolutions in fp16 take a CPU minutes
     export.export(shallow(), made, ["regress"], "fp16")
     return made
@@ -34,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", parts.PARTS)
 def test_back_ends_agree(folder, name):
-    engines = [open_engine(folder / export.file_name(name), backend=b, threads=2) for b in ("onnx", "openvino")]
+    engines = [open_engine(folder / export.file_name(name), backend=b, threads=1) for b in ("onnx", "openvino")]
     eager = whmr_engine(shallow(), name)
     assert [s.name for s in eager.outputs] == [s.name for s in engines[0].outputs]
     assert eager.inputs == engines[0].inputs
@@ -57,8 +56,9 @@ def test_engines_chain_without_leaving_torch():
     out = regress.on_device(given | {k: maps[k] for k in ("f1", "f2", "f3")})
     whole = shallow()(crops, given["boxes"], given["R_camera_level"])
     torch.testing.assert_close(out["vertices"], whole.vertices, atol=1e-5, rtol=1e-5)
-    with pytest.raises(ValueError, match="crops: expected a tensor of shape"):
-        body.on_device({})
+    for wrong in ({}, {"crops": crops.double()}, {"crops": crops[..., 1:]}):
+        with pytest.raises(ValueError, match="crops: expected a float32 tensor of shape"):
+            body.on_device(wrong)
 
 
 def test_a_compiled_module_gives_what_it_gives_eager():
@@ -78,7 +78,7 @@ def test_a_compiled_module_gives_what_it_gives_eager():
 def test_half_precision_is_near_and_says_so(folder):
     name = "regress"
     path = folder / export.file_name(name)
-    half = open_engine(path, backend="onnx", precision="fp16", threads=2)
+    half = open_engine(path, backend="onnx", precision="fp16", threads=1)
     assert half.precision == "fp16"
     assert {s.dtype for s in (*half.inputs, *half.outputs)} == {np.dtype(np.float32)}
     feed = agreement.arrays(name, 2, 1, SMALL_WH)
@@ -89,10 +89,13 @@ def test_half_precision_is_near_and_says_so(folder):
 
 
 def test_differences_are_those_of_a_known_change(folder):
-    engines = {n: open_engine(folder / export.file_name(n), backend="onnx", threads=2) for n in ("body", "regress")}
+    engines = {n: open_engine(folder / export.file_name(n), backend="onnx", threads=1) for n in ("body", "regress")}
     same = agreement.differences(engines, engines, 2)
-    assert same == {"vertices_mm": 0.0, "rotation_deg": 0.0, "focal_pct": 0.0}
+    assert same == {"vertices_mm": 0.0, "joints_mm": 0.0, "rotation_deg": 0.0, "focal_pct": 0.0}
     assert agreement.beyond(same) == []
+
+    joints = {"joints": open_engine(folder / export.file_name("joints"), backend="onnx", threads=1)}
+    assert agreement.differences(engines | joints, joints, 2).keys() == {"joints_mm", "rotation_deg", "focal_pct"}
 
     class Moved:
         def __call__(self, feed):
@@ -104,6 +107,7 @@ def test_differences_are_those_of_a_known_change(folder):
             return out
 
     found = agreement.differences(engines, {"regress": Moved()}, 2)
+    assert found["joints_mm"] == 0
     assert found["vertices_mm"] == pytest.approx(3, rel=1e-3)
     assert found["focal_pct"] == pytest.approx(2, rel=1e-3)
     assert found["rotation_deg"] == pytest.approx(0.5, rel=1e-2)
@@ -112,7 +116,7 @@ def test_differences_are_those_of_a_known_change(folder):
 
 
 def test_half_precision_stays_within_what_it_may_cost(folder):
-    reference = {n: open_engine(folder / export.file_name(n), backend="onnx", threads=2) for n in parts.PARTS}
+    reference = {n: open_engine(folder / export.file_name(n), backend="onnx", threads=1) for n in parts.PARTS}
     half = {n: open_engine(folder / export.file_name(n), backend="onnx", precision="fp16") for n in ("regress",)}
     found = agreement.differences(reference, half, 3)
     assert found["vertices_mm"] > 0
@@ -177,6 +181,29 @@ def test_building_for_onnx_runtime_compares_with_fp32(folder, caplog):
     assert build.main(arguments) == 0
     assert "Largest differences to fp32" in caplog.text
     assert "vertices_mm" in caplog.text
+
+
+def test_what_is_exported_already_is_not_exported_again(folder, tmp_path, caplog, monkeypatch):
+    caplog.set_level("INFO")
+    here = tmp_path / store.SYNTHETIC
+    here.mkdir()
+    for path in folder.iterdir():
+        if path.name == store.MANIFEST:
+            (here / path.name).write_bytes(path.read_bytes())
+        elif ".fp16." not in path.name:
+            (here / path.name).symlink_to(path)
+    monkeypatch.setattr(build, "_network", lambda weights, markers: shallow())
+    arguments = ["--weights", "synthetic", "--store", str(tmp_path), "--backend", "onnx", "--engine", "joints"]
+    half = here / export.file_name("joints", "fp16")
+    for exported in (True, False, True):
+        caplog.clear()
+        assert build.main([*arguments, "--no-check"]) == 0
+        assert ("exporting joints in fp16" in caplog.text) is exported
+        assert store.lacking(here, ["joints", "regress"], "fp16") == ["regress"]
+        assert store.find("synthetic", store=tmp_path) == here
+        if not exported:
+            half.write_bytes(half.read_bytes()[:1000])
+            assert store.lacking(here, ["joints"], "fp16") == ["joints"]
 
 
 def test_torch2trt_names_what_it_converts():

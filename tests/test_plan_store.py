@@ -112,6 +112,17 @@ def test_a_store_that_cannot_be_written_says_so(tmp_path):
         plan_store.save("body", KEY, PLAN, tmp_path / "store")
 
 
+def test_measured_times_lie_apart_by_version_and_gpu(tmp_path):
+    paths = [
+        tensorrt_build.timings_path(version, gpu, tmp_path)
+        for version in ("10.16.0", "11.4.0")
+        for gpu in ("NVIDIA A10 8.6", "NVIDIA GeForce RTX 4090 8.9")
+    ]
+    assert len(set(paths)) == 4
+    assert all(p.parent == plan_store.plan_path("x", KEY, tmp_path).parent for p in paths)
+    assert paths[0].name == "tensorrt-10.16.0-NVIDIA-A10-8.6.timings"
+
+
 def test_plans_are_for_gpus(tmp_path):
     (tmp_path / "x.plan").write_bytes(PLAN)
     with pytest.raises(ValueError, match=r"expected a file that ends in \.onnx or \.json for cpu"):

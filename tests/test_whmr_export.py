@@ -1,8 +1,7 @@
-"""The three engines as ONNX files: equal to torch for any number of people."""
+"""The engines as ONNX files: equal to torch for any number of people; folded, they are what they were."""
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 
 import onnx
@@ -10,8 +9,9 @@ import pytest
 import torch
 
 from engines.onnx_engine import OnnxEngine
-from engines.whmr import export, geometry, parts
-from tests.support.whmr import shallow
+from engines.whmr import export, geometry, parts, store
+from engines.whmr.folded import chained, folded, joined
+from tests.support.whmr import engines_store, ratio, shallow
 
 LIMIT = 1e-4
 #: The camera net's picture here; the real one is larger, which its graph does not know.
@@ -19,19 +19,14 @@ SMALL_WH = (128, 96)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("whmr_onnx")
-
-
-@cache
-def exported(folder: Path, name: str) -> Path:
-    return export.export(shallow(), folder, [name])[0]
+def folder() -> Path:
+    return engines_store() / store.SYNTHETIC
 
 
 @pytest.mark.parametrize("name", parts.PARTS)
 def test_onnx_runtime_gives_torchs_numbers_for_any_batch(folder, name):
-    path, module = exported(folder, name), parts.part(shallow(), name)
-    engine = OnnxEngine(path, threads=2)
+    path, module = store.engine_file(folder, name), parts.part(shallow(), name)
+    engine = OnnxEngine(path, threads=1)
     for batch in (1, 2, 3, 5):
         feed = parts.example(name, batch, batch, SMALL_WH)
         with torch.no_grad():
@@ -46,7 +41,7 @@ def test_onnx_runtime_gives_torchs_numbers_for_any_batch(folder, name):
 
 def test_files_say_their_shapes_and_take_no_new_operators(folder):
     for name, spec in parts.PARTS.items():
-        model = onnx.load(exported(folder, name))
+        model = onnx.load(store.engine_file(folder, name))
         assert [o.version for o in model.opset_import if o.domain == ""] == [export.OPSET]
         assert {n.domain for n in model.graph.node} <= {"", "ai.onnx"}
         assert not {n.op_type for n in model.graph.node} & {"If", "Loop", "Scan", "NonZero", "Einsum"}
@@ -79,9 +74,41 @@ def test_the_engines_together_are_the_network():
         (geometry.camera_translation(cam, boxes, Tz), whole.t_camera),
     ):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
-    without = parts.RegressPart(net, mesh=False).eval()(f1, f2, f3, boxes, R)
-    assert len(without) == 5
-    torch.testing.assert_close(without[4], joints, atol=1e-5, rtol=1e-5)
+    without = parts.part(net, "joints")(f1, f2, f3, boxes, R)
+    for ours, theirs in zip(without, (Rs, betas, cam, R_level_root, joints), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", parts.PARTS)
+def test_a_folded_engine_is_the_same_with_less_to_do(name):
+    module = parts.part(shallow(), name)
+    feed = parts.example(name, 2, 3, SMALL_WH)
+    expected = module(*feed.values())
+    for wide_tz in (False, True):
+        less = folded(module, wide_tz)
+        for ours, theirs in zip(less(*feed.values()), expected, strict=True):
+            assert ratio(ours, theirs) < 1e-5
+        assert not any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in less.modules())
+    assert all(torch.equal(a, b) for a, b in zip(module(*feed.values()), expected, strict=True))
+    if name in ("regress", "joints"):
+        weights = [sum(p.numel() for p in m.parameters()) for m in (less, module)]
+        assert weights[0] < 0.1 * weights[1]
+
+
+@torch.no_grad()
+def test_layers_without_anything_between_are_one():
+    torch.manual_seed(0)
+    layers = [torch.nn.Linear(7, 5), torch.nn.Linear(5, 6), torch.nn.Linear(6, 2)]
+    x = torch.randn(4, 7)
+    torch.testing.assert_close(chained(layers)(x), torch.nn.Sequential(*layers)(x))
+    two = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 5, 3, bias=False), torch.nn.Conv2d(4, 2, 3, 2, bias=False))
+    # every size of picture, also those whose last rows neither sees
+    for height in range(17, 24):
+        picture = torch.randn(2, 3, height, 30)
+        torch.testing.assert_close(joined(two)(picture), two(picture), atol=1e-5, rtol=1e-5)
+    with pytest.raises(TypeError, match=r"expected an engine of engines\.whmr\.parts, got Linear"):
+        folded(layers[0], True)
 
 
 @torch.no_grad()
@@ -93,7 +120,7 @@ def test_the_camera_engine_is_the_camera_net():
 
 
 def test_unknown_engines_are_refused():
-    with pytest.raises(ValueError, match="engine: expected camera, body, regress, got face"):
+    with pytest.raises(ValueError, match="engine: expected camera, body, regress, joints, got face"):
         parts.part(shallow(), "face")
 
 

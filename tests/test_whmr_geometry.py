@@ -160,12 +160,14 @@ def test_crops_are_the_released_ones_within_one_grey_level():
     np.testing.assert_allclose(boxes[:, :3], golden("golden_aux.npz")["pre/boxes_cxcywh"][:, :3])
     info = geometry.box_info(torch.from_numpy(boxes))
     torch.testing.assert_close(info, aux("pre/bbox_info"), atol=1e-7, rtol=0)
-    x = preprocess.crops(torch.from_numpy(synthetic_body.demo_image()), torch.from_numpy(boxes))
+    image = synthetic_body.demo_image()
     exact = golden("golden_aux.npz")["pre_cv500/raw_patches"].transpose(0, 3, 1, 2)[..., 16:112]
-    assert np.abs(grey(x)[..., ::2, ::2] - exact).max() < 1
-    # the release itself ran on an OpenCV whose interpolation is coarse: 7 grey levels on this picture
-    sample = synthetic_body.strided_sample(x.numpy(), 8192)
-    assert np.abs(sample - aux("pre/x_s").numpy()).mean() * 255 * 0.225 < 1
+    in_torch = preprocess.crops(torch.from_numpy(image), torch.from_numpy(boxes))
+    for x in (in_torch, torch.from_numpy(preprocess.crops_on_host(image, boxes))):
+        assert np.abs(grey(x)[..., ::2, ::2] - exact).max() < 1
+        # the release itself ran on an OpenCV whose interpolation is coarse: 7 grey levels on this picture
+        sample = synthetic_body.strided_sample(x.numpy(), 8192)
+        assert np.abs(sample - aux("pre/x_s").numpy()).mean() * 255 * 0.225 < 1
 
 
 @pytest.mark.parametrize(
@@ -187,8 +189,11 @@ def test_crop_is_opencvs_warp():
     assert (cx, cy, side) == (125, 40, 120)
     k = 256 / side
     warped = cv2.warpAffine(image, np.array([[k, 0, 128 - cx * k], [0, k, 128 - cy * k]]), (256, 256))[:, 32:-32]
-    ours = grey(preprocess.crops(torch.from_numpy(image), torch.from_numpy(boxes)))[0].transpose(1, 2, 0)
-    assert np.abs(ours - warped).max() < 1.5
+    in_torch = preprocess.crops(torch.from_numpy(image), torch.from_numpy(boxes))
+    assert np.abs(grey(in_torch)[0].transpose(1, 2, 0) - warped).max() < 1.5
+    on_host = torch.from_numpy(preprocess.crops_on_host(image, boxes))
+    np.testing.assert_allclose(grey(on_host)[0].transpose(1, 2, 0), warped, atol=1.01)
+    assert np.abs(grey(on_host) - grey(in_torch)).max() < 1
 
 
 @pytest.mark.parametrize("boxes", [[[0, 0, 0, 5]], [[0, 0, 5]], [[0, 0, np.nan, 5]]])

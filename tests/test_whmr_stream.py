@@ -15,7 +15,7 @@ import torch
 import run_stream
 from calibration_cache.files import calibration_from_focal
 from calibration_cache.store import CalibrationStore
-from engines.whmr import checkpoint, geometry, prepare, store
+from engines.whmr import checkpoint, geometry, store
 from engines.whmr.live import WhmrEngines
 from pipeline.body import BodyModel
 from pipeline.calibration import ESTIMATOR as BUNDLE
@@ -34,7 +34,7 @@ from pipeline.whmr_geometry import R_camera_level, focal_px, translations, up_ca
 from pipeline.whmr_orientation import NetworkOrientation
 from pipeline.whmr_recovery import OUTSIDE, OrientedBody, WhmrRecovery
 from tests.support.program import Listener, Program, run
-from tests.support.whmr import shallow
+from tests.support.whmr import engines_store
 
 SIZE_WH = (1280, 720)
 ONE, TWO = (420.0, 150.0, 700.0, 640.0), (800.0, 120.0, 1010.0, 655.0)
@@ -42,16 +42,13 @@ CUT = (-260.0, 100.0, 160.0, 760.0)
 
 
 @pytest.fixture(scope="module")
-def engines_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store that holds the network with one block of its encoder under the name synthetic."""
-    folder = tmp_path_factory.mktemp("engines")
-    prepare.prepare(shallow(), folder / store.SYNTHETIC)
-    return folder
+def engines_dir() -> Path:
+    return engines_store()
 
 
 @pytest.fixture(scope="module")
 def network(engines_dir: Path) -> Iterator[WhmrEngines]:
-    engines = WhmrEngines.open(store.SYNTHETIC, folder=engines_dir, threads=2)
+    engines = WhmrEngines.open(store.SYNTHETIC, folder=engines_dir, threads=1)
     yield engines
     engines.close()
 
@@ -366,7 +363,7 @@ def test_a_moved_camera_is_looked_at_again(body):
 def test_the_program_publishes_what_it_made(engines_dir, frames, tmp_path):
     for frame in frames[:3]:
         cv2.imwrite(str(tmp_path / f"{frame.index:02}.png"), frame.image[..., ::-1])
-    arguments = ("--recovery", "whmr", "--weights", "synthetic", "--engines", str(engines_dir), "--threads", "2")
+    arguments = ("--recovery", "whmr", "--weights", "synthetic", "--engines", str(engines_dir), "--threads", "1")
     program = Program(tmp_path, "--source", str(tmp_path), *arguments, "--max-people", "1")
     with Listener(program.address) as listener, program:
         assert program.wait() == 0, program.errors

@@ -1,4 +1,4 @@
-"""`python -m engines.whmr.export OUT_DIR --weights W`: the three engines as ONNX files, any batch.
+"""`python -m engines.whmr.export OUT_DIR --weights W`: the engines as ONNX files, any batch.
 
 Opset 17 is what ONNX Runtime and TensorRT 8.6 and later take; GridSample is in it. `--precision fp16` writes
 `whmr_NAME.fp16.onnx` with the types of `engines.whmr.half`; inputs and outputs stay fp32.
@@ -20,7 +20,7 @@ from engines.whmr import checkpoint, synthetic
 from engines.whmr.checkpoint import CheckpointError
 from engines.whmr.half import in_precision
 from engines.whmr.network import WHMR
-from engines.whmr.parts import PARTS, example
+from engines.whmr.parts import PARTS, example, part
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def export_part(module: nn.Module, name: str, path: Path, precision: str = "fp32
 
     precision is noted in the file; what is computed in which is up to `module`.
     """
-    feed = example(name, TRACED_BATCH, size_wh=(320, 256))
+    feed = example(name, TRACED_BATCH, size_wh=(160, 128))
     spec = PARTS[name]
     axes = {tensor: {0: "batch"} for tensor in (*spec.inputs, *spec.outputs)}
     if name == "camera":
@@ -128,7 +128,7 @@ def largest_difference(module: nn.Module, path: Path, feed: dict[str, Tensor]) -
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m engines.whmr.export", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("out", metavar="OUT_DIR", help="folder for whmr_camera.onnx, whmr_body.onnx, whmr_regress.onnx")
+    parser.add_argument("out", metavar="OUT_DIR", help="folder for whmr_camera.onnx, whmr_body.onnx, ...")
     parser.add_argument("--weights", default=SYNTHETIC, help=f"checkpoint or .safetensors (default: {SYNTHETIC})")
     parser.add_argument("--markers", metavar="FILE", help="smpl_ssm.npy, unless the weights note it")
     parser.add_argument("--engine", action="append", choices=list(PARTS), help="only this one (may be repeated)")
@@ -143,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
             log.info("%s: wrote %.0f MB", path, path.stat().st_size / 1e6)
             if options.check:
                 name = engine_name(path)
-                whole = in_precision(net, name, "fp32")
+                whole = part(net, name)
                 found = largest_difference(whole, path, example(name, options.check, size_wh=(320, 256)))
                 log.info("  %s", ", ".join(f"{k} {v:.2g}" for k, v in found.items()))
     except (CheckpointError, ValueError) as e:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from engines.whmr.camera_net import Bottleneck, CameraLogits, CameraNet, ResNet50
+from engines.whmr.deconv import STAGE_LAYERS
 from engines.whmr.geometry import rotation_to_6d
 from engines.whmr.orient import OrientCorrect
 from engines.whmr.parts import BodyPart, CameraPart, RegressPart
@@ -87,7 +88,8 @@ def folded(part: nn.Module, wide_tz: bool) -> nn.Module:
         whole.net = FoldedHeads(whole.net)  # type: ignore[assignment]
     elif isinstance(whole, BodyPart):
         whole.deconv = _folded_deconv(whole.deconv)
-        whole.convolutions = joined(whole.convolutions) if wide_tz else whole.convolutions
+        if wide_tz:
+            whole.convolutions = joined(whole.convolutions)  # type: ignore[assignment]
         whole.layers = _folded_tz(whole.layers)
     elif isinstance(whole, RegressPart):
         whole.regressors = [FoldedRegressor(r) for r in whole.regressors]  # type: ignore[misc]
@@ -156,9 +158,9 @@ def _folded_resnet(of: ResNet50) -> ResNet50:
 def _folded_deconv(layers: nn.Sequential) -> nn.Sequential:
     """As many layers as before, with nothing in the norms' places, because `pyramid` counts them."""
     out: list[nn.Module] = []
-    for conv, norm, bend in zip(layers[::3], layers[1::3], layers[2::3], strict=True):
-        both = fuse_conv_bn_eval(cast(nn.ConvTranspose2d, conv), cast(nn.BatchNorm2d, norm), transpose=True)
-        out += [both, nn.Identity(), bend]
+    for i in range(0, len(layers), STAGE_LAYERS):
+        conv, norm = cast(nn.ConvTranspose2d, layers[i]), cast(nn.BatchNorm2d, layers[i + 1])
+        out += [fuse_conv_bn_eval(conv, norm, transpose=True), nn.Identity(), layers[i + 2]]
     return nn.Sequential(*out)
 
 

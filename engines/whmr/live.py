@@ -32,7 +32,7 @@ _KEPT = ("Rs", "betas", "cam", "R_level_root", "joints")
 
 
 class WhmrEngines:
-    """The three engines in `folder`, opened; for one thread.
+    """The engines of a stream in `folder`, opened; for one thread.
 
     Raises what `open_engine` does.
     """
@@ -89,14 +89,12 @@ class WhmrEngines:
         """
         boxes = square_boxes(boxes_xyxy, (image.shape[1], image.shape[0]), ENLARGE)
         level = np.tile(np.asarray(R_camera_level, np.float32), (len(boxes), 1, 1))
-        given: dict[str, Any] = {"boxes": boxes, "R_camera_level": level}
-        if self._chained:
-            given = {name: self._tensor(value) for name, value in given.items()}
-            seen = crops(self._tensor(image), given["boxes"])
-        else:
-            seen = crops_on_host(image, boxes)
+        squares = self._tensor(boxes)
+        on_gpu = self._chained and self.device != "cpu"
+        seen = crops(self._tensor(image), squares) if on_gpu else self._tensor(crops_on_host(image, boxes))
         body = self._run("body", {"crops": seen})
-        out = self._run("joints", given | {name: body[name] for name in ("f1", "f2", "f3")})
+        maps = {name: body[name] for name in ("f1", "f2", "f3")}
+        out = self._run("joints", maps | {"boxes": squares, "R_camera_level": self._tensor(level)})
         kept = {name: _array(out[name]) for name in _KEPT}
         return kept | {"boxes": boxes, "Tz": _array(body["Tz"])}
 

@@ -62,6 +62,24 @@ def note(net: WHMR, folder: Path, files: Iterable[Path]) -> None:
     write_whole(folder / MANIFEST, f"{text}\n".encode())
 
 
+def add(folder: Path, files: Iterable[Path]) -> None:
+    """Notes in the manifest of a whole folder that `files` were exported into it too, such as those in fp16."""
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    manifest["bytes"] |= {path.name: path.stat().st_size for path in files}
+    write_whole(folder / MANIFEST, f"{json.dumps(manifest, indent=1)}\n".encode())
+
+
+def lacking(folder: Path, names: Iterable[str], precision: str) -> list[str]:
+    """Those of the engines `names` that a folder found whole has not in this precision, by its manifest and sizes."""
+    sizes = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["bytes"]
+    paths = {name: folder / file_name(name, precision) for name in names}
+    return [name for name, path in paths.items() if not _as_noted(path, sizes)]
+
+
+def _as_noted(path: Path, sizes: Mapping[str, int]) -> bool:
+    return path.is_file() and path.stat().st_size == sizes.get(path.name)
+
+
 def find(weights: str | Path, markers: str | Path | None = None, store: Path | None = None) -> Path:
     """The folder with all engines of these weights.
 
@@ -95,7 +113,6 @@ def _problem(folder: Path) -> str | None:
     if version != FORMAT:
         return f"its engines were exported in format {version}, this program reads format {FORMAT}"
     for name in (*(engine_file(folder, part).name for part in PARTS), BODY):
-        path = folder / name
-        if not path.is_file() or path.stat().st_size != sizes.get(name):
-            return f"{path} is missing or cut"
+        if not _as_noted(folder / name, sizes):
+            return f"{folder / name} is missing or cut"
     return None

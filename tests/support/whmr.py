@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engines.whmr import checkpoint, synthetic
+from engines.whmr import checkpoint, prepare, store, synthetic
 from engines.whmr.network import WHMR, Config
 
 SHARED = Path(os.environ.get("WHMR_SHARED", Path(__file__).parents[3] / "shared")) / "whmr"
@@ -26,10 +29,21 @@ def network() -> WHMR:
 
 @cache
 def shallow() -> WHMR:
-    """The same tensors with one block of the encoder only."""
+    """The same tensors with one block of the encoder only; the others take seconds to draw."""
     config = Config(depth=1)
+    if not network.cache_info().currsize:
+        return synthetic.build(config=config)
     state, names = network().state_dict(), checkpoint.expected(config)
     return checkpoint.assemble({name: state[name] for name in names}, network().marker_ids, config)
+
+
+@cache
+def engines_store() -> Path:
+    """A store that holds the engines of `shallow` under the name synthetic; gone when the program ends."""
+    folder = Path(tempfile.mkdtemp(prefix="whmr-engines-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    prepare.prepare(shallow(), folder / store.SYNTHETIC)
+    return folder
 
 
 @cache
