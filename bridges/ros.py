@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
-import time
 from pathlib import Path
 
 from bridges.feed import Item, add_feed_options, bridge_parser, exit_status, run_bridge
@@ -37,6 +36,7 @@ class RosBridge:
         self.output, self.names = output, names
         self._present: set[int] = set()
         self._static_sent = False
+        self._last_ns = (0, 0, 0)
 
     def handle(self, item: Item) -> None:
         """Sends all messages of one frame."""
@@ -44,6 +44,7 @@ class RosBridge:
         if not isinstance(message, PoseMessage):
             return
         times = item.log_time_ns, message.t_publish_wall_ns
+        self._last_ns = message.t_wall_ns, *times
         if not self._static_sent:
             self._static_sent = True
             for outgoing in static_messages(message.t_wall_ns, self.names):
@@ -58,10 +59,12 @@ class RosBridge:
     def on_silence(self, silent_s: float) -> None:
         """Says, once, that nobody is there when messages stay out."""
         if silent_s > GONE_S and self._present:
-            left, now = sorted(self._present), time.time_ns()
+            left = sorted(self._present)
             self._present = set()
-            for outgoing in gone_messages(now, self.names, left):
-                self.output.send(outgoing, now, now)
+            # counted from the last frame, because a recording has times of its own
+            stamp, *times = (t + round(silent_s * 1e9) for t in self._last_ns)
+            for outgoing in gone_messages(stamp, self.names, left):
+                self.output.send(outgoing, *times)
             self._forget(left)
 
     def _forget(self, left: list[int]) -> None:

@@ -19,7 +19,7 @@ try:
     from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 except ImportError as missing:
     raise ImportError(
-        f"Writing ROS 2 messages to a file needs rosbags and mcap ({missing}): pip install 'whmr-stream[ros]'."
+        f"Writing ROS 2 messages to a file needs rosbags and mcap ({missing}): pip install rosbags mcap."
     ) from missing
 
 #: Fields of ros4hri's hri_msgs 2 that REP-155 asks for; rosbags knows only the common interfaces.

@@ -19,6 +19,7 @@ revolute joints and no spine, collars, wrists or feet, so angles for it would be
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -36,8 +37,11 @@ from pipeline.types import JOINT_NAMES, JOINT_PARENTS
 QUAT_LINK_OPTICAL = (-0.5, 0.5, -0.5, 0.5)
 _R_OPTICAL_LINK: Array = np.array([[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]])
 _R_ROS_OURS: Array = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-#: SMPL's joint for each of hri_msgs/Skeleton2D's 18 points, two: their middle, none: not known.
-_COCO = ((), (16, 17), (17,), (19,), (21,), (16,), (18,), (20,), (2,), (5,), (8,), (1,), (4,), (7,), (), (), (), ())
+#: hri_msgs/Skeleton2D's codes 2 to 13, right arm, left arm, right leg, left leg, as SMPL's joints; code 1 is the neck.
+_COCO_JOINTS = [17, 19, 21, 16, 18, 20, 2, 5, 8, 1, 4, 7]
+_COCO_CODES = [*range(2, 14), 1]
+_SHOULDERS = [16, 17]
+_UNKNOWN_POINT = RosMessage("hri_msgs/msg/NormalizedPointOfInterest2D", {"x": 0.0, "y": 0.0, "c": 0.0})
 
 
 def frame_messages(message: PoseMessage, names: Frames, left: Sequence[int] = ()) -> Iterator[Outgoing]:
@@ -159,14 +163,13 @@ def roi(message: PoseMessage, person: PersonMessage, names: Frames) -> RosMessag
 def skeleton2d(message: PoseMessage, person: PersonMessage, names: Frames) -> RosMessage:
     """hri_msgs/Skeleton2D: 18 points, 0..1; c is 0 for the face, which is not known, and outside the picture."""
     pixels = distorted_pixels(person.joints_camera_m, message.calibration)
-    places = (pixels + 0.5) / message.calibration.size_wh
-    points = []
-    for joints in _COCO:
-        x, y = places[list(joints)].mean(axis=0).tolist() if joints else (-1.0, -1.0)
-        inside = 0.0 <= x <= 1.0 and 0.0 <= y <= 1.0
-        c = float(person.confidence[list(joints)].min()) if inside else 0.0
-        values = {"x": x, "y": y, "c": c} if inside else {"x": 0.0, "y": 0.0, "c": 0.0}
-        points.append(RosMessage("hri_msgs/msg/NormalizedPointOfInterest2D", values))
+    places, sure = (pixels + 0.5) / message.calibration.size_wh, person.confidence
+    neck = places[_SHOULDERS].mean(axis=0), sure[_SHOULDERS].min()
+    known = [*np.column_stack([places[_COCO_JOINTS], sure[_COCO_JOINTS]]).tolist(), [*neck[0].tolist(), float(neck[1])]]
+    points = [_UNKNOWN_POINT] * 18
+    for code, (x, y, c) in zip(_COCO_CODES, known, strict=True):
+        if 0.0 <= x <= 1.0 and 0.0 <= y <= 1.0:
+            points[code] = RosMessage("hri_msgs/msg/NormalizedPointOfInterest2D", {"x": x, "y": y, "c": c})
     fields = {"header": header(message.t_wall_ns, names.optical), "skeleton": points}
     return RosMessage("hri_msgs/msg/Skeleton2D", fields)
 
@@ -211,5 +214,6 @@ def twist(message: PoseMessage, person: PersonMessage, names: Frames) -> RosMess
     return RosMessage("geometry_msgs/msg/TwistWithCovarianceStamped", fields)
 
 
+@functools.lru_cache(maxsize=2)
 def _R_world_camera(calibration: Calibration) -> Array:
     return frames.from_quat_xyzw(calibration.quat_world_camera_xyzw)

@@ -460,6 +460,8 @@ def test_who_leaves_is_deleted_once_and_silence_empties_the_scene() -> None:
     bridge.on_silence(1.5)
     assert output.last("/humans/bodies/tracked")["ids"] == []
     assert [m["action"] for m in output.last("/whmr_stream/markers")["markers"]] == [2, 2, 2]
+    stamp = output.last("/humans/bodies/tracked")["header"]["stamp"]
+    assert stamp["sec"] * 10**9 + stamp["nanosec"] == walk(2).t_wall_ns + 1_500_000_000
     count = len(output.sent)
     bridge.on_silence(2.5)
     assert len(output.sent) == count
