@@ -104,6 +104,10 @@ class PoseSmoother:
         for track in self._tracks.values():
             track.root.noise = self._params.root
 
+    def restart(self) -> None:
+        """Everybody starts from what they are in the next frame."""
+        self._tracks.clear()
+
     def touching(self, track_id: int) -> tuple[bool, ...]:
         """Which of left ankle, right ankle, left ball, right ball touch the floor; none while smoothing is off."""
         track = self._tracks.get(track_id)

@@ -219,6 +219,7 @@ class Stream:
     def set_person_height(self, height_m: float) -> None:
         """People are `height_m` tall from now on. Between two frames. Raises ValueError outside 0.5 to 2.5 metres."""
         grown = self._recovery.set_height(height_m)
+        self._smoother.restart()
         if self._calibrator is not None:
             self._calibrator.resize(grown)
 
