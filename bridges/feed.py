@@ -52,7 +52,7 @@ def add_feed_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("messages in")
     where = group.add_mutually_exclusive_group()
     where.add_argument("--connect", default=DEFAULT_CONNECT, metavar="ADDRESS", help="stream, default %(default)s")
-    where.add_argument("--recording", type=Path, metavar="FILE", help="read this .mcap recording instead")
+    where.add_argument("--recording", type=Path, metavar="FILE", help="read this recording instead (.mcap, .npz)")
     pace = group.add_mutually_exclusive_group()
     pace.add_argument("--speed", type=positive, metavar="X", help="of a recording, default 1")
     pace.add_argument("--fast", action="store_true", help="a recording as fast as it can be taken")

@@ -134,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
         "Publish a recording again at its own times, byte for byte.",
         f"{PROG} x.mcap --loop\npython -m pipeline.messages          in another terminal: what is published",
     )
-    parser.add_argument("recording", type=Path, metavar="FILE", help="x.mcap, or the journal x.npz.partial")
+    parser.add_argument("recording", type=Path, metavar="FILE", help="x.mcap, x.npz or its journal x.npz.partial")
     parser.add_argument("--bind", default=DEFAULT_BIND, metavar="ADDR", help="ZeroMQ address (default %(default)s)")
     parser.add_argument(
         "--curve-keys", type=Path, metavar="DIR", help="only clients with a key of this folder may listen"

@@ -5,20 +5,22 @@ for recorded in read_recording(path): ...          messages in order, as bytes
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
 import msgspec
 
+from pipeline import messages
 from pipeline.mcap_file import MAGIC as MCAP_MAGIC
 from pipeline.mcap_file import Recorded, read_mcap
+from pipeline.messages import CalibrationMessage, PoseMessage
 from pipeline.recorder import MAGIC as JOURNAL_MAGIC
 from pipeline.recorder import journal_messages
 
 #: A capture time further from the time of recording than this is a time in a file, not on a clock.
 FILE_TIME_NS = 3_600_000_000_000
-_EXPECTED = "expected a recording, x.mcap of python -m bridges.record or run_stream.py --record, or x.npz.partial"
+_ZIP_MAGIC = b"PK\3\4"
 
 
 class _Times(msgspec.Struct):
@@ -27,21 +29,45 @@ class _Times(msgspec.Struct):
 
 
 def read_recording(path: Path) -> Iterator[Recorded]:
-    """The messages of an .mcap file, or of the journal x.npz.partial; a cut end is logged.
+    """The messages of an .mcap file, of an .npz file or of its journal x.npz.partial; a cut end is logged.
 
-    Raises ValueError for a file that is neither, OSError for one that cannot be read, at once.
+    Those of .npz are made again from its arrays, equal but for the score's last digits. It and its journal hold poses
+    only, so calibrations are made of theirs, when they change. Raises ValueError for a file that is no recording,
+    OSError for one that cannot be read, at once.
     """
     with open(path, "rb") as file:
         start = file.read(max(len(MCAP_MAGIC), len(JOURNAL_MAGIC)))
     if start.startswith(MCAP_MAGIC):
         found = read_mcap(path)
     elif start == JOURNAL_MAGIC:
-        found = (Recorded(raw, _times(raw).t_publish_wall_ns) for raw in journal_messages(path))
+        found = _calibrated(Recorded(raw, _times(raw).t_publish_wall_ns) for raw in journal_messages(path))
+    elif start.startswith(_ZIP_MAGIC):
+        found = _calibrated(_read_arrays(path))
     else:
-        what = "an .npz file, which holds arrays" if path.suffix == ".npz" else f"one that starts with {start[:8]!r}"
-        raise ValueError(f"{path}: {_EXPECTED}, got {what}.")
+        raise ValueError(
+            f"{path}: expected a recording (.mcap, .npz or .npz.partial, as python -m bridges.record and run_stream.py "
+            f"--record make them), got a file that starts with {start[:8]!r}."
+        )
     first = next(found, None)
     return iter(()) if first is None else chain([first], found)
+
+
+def _read_arrays(path: Path) -> Iterator[Recorded]:
+    from bridges.formats.recording import read_messages
+
+    for message in read_messages(path):
+        yield Recorded(messages.encode("pose", message), message.t_publish_wall_ns)
+
+
+def _calibrated(poses: Iterable[Recorded]) -> Iterator[Recorded]:
+    before = None
+    for recorded in poses:
+        pose = messages.decode(recorded.raw)[1]
+        if isinstance(pose, PoseMessage) and (pose.calibration.id, pose.calibration.status) != before:
+            before = pose.calibration.id, pose.calibration.status
+            made = CalibrationMessage(pose.v, pose.camera, pose.t_publish_ns, pose.t_publish_wall_ns, pose.calibration)
+            yield Recorded(messages.encode("calibration", made), recorded.log_time_ns)
+        yield recorded
 
 
 def _times(raw: bytes) -> _Times:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -18,22 +17,17 @@ import pytest
 from bridges import feed as feed_module
 from bridges.feed import Feed, Item, add_feed_options, bridge_parser, exit_status, open_feed, run_bridge
 from pipeline import curve, messages
-from pipeline.mcap_file import McapWriter
 from pipeline.publisher import Publisher
-from tests.support.bridge_stream import BridgeStream, calibration, pose, scene, status, walk
+from tests.support.bridge_programs import log_as_before, until
+from tests.support.bridge_stream import BridgeStream, pose, scene, status, walk
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 20.0
 PROG = "python -m bridges.test"
 
 
-@pytest.fixture(autouse=True)
-def _log_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    level, handlers = root.level, root.handlers[:]
-    yield
-    root.setLevel(level)
-    root.handlers[:] = handlers
+__all__ = ["log_as_before"]
+pytestmark = pytest.mark.usefixtures("log_as_before")
 
 
 @pytest.fixture
@@ -72,13 +66,6 @@ def take(feed: Feed, count: int) -> list[Item]:
 def index(item: Item) -> int:
     assert isinstance(item.message, messages.PoseMessage)
     return item.message.index
-
-
-def recorded(path: Path, raws: list[bytes], every_ns: int = 10_000_000) -> Path:
-    with McapWriter(path) as writer:
-        for number, raw in enumerate(raws):
-            writer.write(raw, messages.decode(raw)[1], 1_800_000_000_000_000_000 + number * every_ns)
-    return path
 
 
 def changed(raw: bytes, **fields: object) -> bytes:
@@ -135,13 +122,6 @@ def test_a_stream_that_is_restarted_goes_on(stream: BridgeStream) -> None:
     stop.set()
     thread.join(PATIENCE_S)
     assert [index(item) for item in found] == [0, 1, 2, 100, 101, 102]
-
-
-def until(condition: Callable[[], object]) -> None:
-    end_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end_s
-        time.sleep(0.01)
 
 
 def test_a_newer_schema_is_refused_once_in_one_sentence(stream: BridgeStream, caplog: pytest.LogCaptureFixture) -> None:
@@ -288,45 +268,3 @@ sys.exit(status)
         program.send_signal(number)
         assert program.communicate(timeout=PATIENCE_S)[0] == "closed\n"
     assert program.returncode == 0
-
-
-def test_a_recording_is_a_feed_that_ends(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    sent = scene(12)
-    path = recorded(tmp_path / "x.mcap", sent)
-    found: list[Item] = []
-    run_bridge(options_of("--recording", str(path), "--fast"), found.append, threading.Event(), ("pose", "status"))
-    assert [item.raw for item in found] == [raw for raw in sent if not raw.startswith(b"calibration/")]
-    assert found[0].log_time_ns == 1_800_000_000_000_000_000
-    assert found[-1].log_time_ns == 1_800_000_000_000_000_000 + (len(sent) - 1) * 10_000_000
-    assert caplog.text == ""
-
-
-def test_a_recording_comes_at_its_own_times(tmp_path: Path) -> None:
-    raws = [status(), status(), status()]
-    path = recorded(tmp_path / "x.mcap", raws, every_ns=4_000_000_000)
-    with open_feed(options_of("--recording", str(path), "--speed", "10"), ("status",)) as feed:
-        start_s = time.monotonic()
-        assert feed.receive(0.0) is not None
-        assert feed.receive(0.0) is None
-        assert not feed.ended
-        take(feed, 2)
-        assert feed.ended
-        assert time.monotonic() - start_s >= 0.8
-
-
-def test_a_late_bridge_gets_the_newest_of_a_recording(tmp_path: Path) -> None:
-    path = recorded(tmp_path / "x.mcap", [status(frames_=i) for i in range(50)], every_ns=1)
-    with open_feed(options_of("--recording", str(path)), ("status",), newest_only=True) as feed:
-        time.sleep(0.01)
-        item = take(feed, 1)[0]
-        assert isinstance(item.message, messages.StatusMessage)
-        assert item.message.frames == 49
-        assert feed.ended
-
-
-def test_a_recording_without_what_is_wanted_says_what_it_holds(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = recorded(tmp_path / "x.mcap", [calibration(), pose(0)])
-    run_bridge(options_of("--recording", str(path), "--fast", "--camera", "b"), print, threading.Event())
-    assert "holds no pose messages of camera 'b'; it holds calibration/cam/, pose/cam/." in caplog.text

@@ -1,76 +1,33 @@
-"""Recordings of messages: what is in them, that a kill does not spoil them, and that they play as they were."""
+"""Recordings of messages: what is in them, and that neither kill, damage nor full disk spoils them."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
-import logging
 import re
 import resource
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from bridges import play, record
-from bridges.recordings import Timeline, read_recording
+from bridges import record
+from bridges.recordings import read_recording
 from pipeline import messages
-from pipeline.mcap_file import McapWriter, Recorded, json_schema, make_whole, read_mcap, read_metadata
+from pipeline.mcap_file import McapWriter, json_schema, make_whole, read_mcap, read_metadata
 from pipeline.messages import CalibrationMessage, PoseMessage, StatusMessage
 from pipeline.recorder import Recorder
 from pipeline.recording import open_recorder
-from pipeline.subscriber import Subscriber
 from pipeline.types import JOINT_NAMES
-from tests.support.bridge_stream import BridgeStream, calibration, pose, scene, status, walk
+from tests.support.bridge_programs import PATIENCE_S, START_NS, bytes_of, log_as_before, start, until, written
+from tests.support.bridge_stream import BridgeStream, pose, scene, walk
 from tests.support.program import Listener
 from tests.support.rtsp import free_port
 
 make_reader = pytest.importorskip("mcap.reader", reason="pip install mcap==1.6.0").make_reader
 
-ROOT = Path(__file__).parents[1]
-PATIENCE_S = 20.0
-START_NS = 1_800_000_000_000_000_000
-
-
-@pytest.fixture(autouse=True)
-def _log_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    level, handlers = root.level, root.handlers[:]
-    yield
-    root.setLevel(level)
-    root.handlers[:] = handlers
-
-
-def until(condition: Callable[[], object], program: subprocess.Popen[str] | None = None) -> None:
-    end_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end_s
-        assert program is None or program.poll() is None, "the program ended"
-        time.sleep(0.02)
-
-
-def start(module: str, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", module, *arguments], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-
-
-def written(path: Path, raws: list[bytes], every_ns: int = 33_000_000, flush: bool = False) -> Path:
-    with McapWriter(path) as writer:
-        for number, raw in enumerate(raws):
-            writer.write(raw, messages.decode(raw)[1], START_NS + number * every_ns)
-            if flush:
-                writer.flush()
-    return path
-
-
-def bytes_of(path: Path) -> list[bytes]:
-    return [recorded.raw for recorded in read_recording(path)]
+__all__ = ["log_as_before"]
+pytestmark = pytest.mark.usefixtures("log_as_before")
 
 
 def test_a_stream_is_recorded_and_played_byte_for_byte(tmp_path: Path) -> None:
@@ -266,110 +223,35 @@ def test_a_journal_of_arrays_is_a_recording_too(tmp_path: Path) -> None:
         for number in range(4):
             recorder.write(walk(number))
         found = list(read_recording(recorder.partial))
-    assert [messages.decode(f.raw)[1].index for f in found] == [0, 1, 2, 3]  # type: ignore[union-attr]
-    assert all(f.log_time_ns == messages.decode(f.raw)[1].t_publish_wall_ns for f in found)
+    decoded = [messages.decode(f.raw)[1] for f in found]
+    assert [type(message) for message in decoded] == [CalibrationMessage, *[PoseMessage] * 4]
+    assert [message.index for message in decoded[1:]] == [0, 1, 2, 3]  # type: ignore[union-attr]
+    assert decoded[0].calibration.id == decoded[1].calibration.id  # type: ignore[union-attr]
+    assert [f.log_time_ns for f in found] == [message.t_publish_wall_ns for message in decoded]
 
 
-def times(recording: list[tuple[bytes, float]]) -> list[float]:
-    timeline = Timeline()
-    return [round(timeline.at_s(Recorded(raw, START_NS + round(at_s * 1e9))), 6) for raw, at_s in recording]
+def test_arrays_are_a_recording_too(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "x.npz") as recorder:
+        for number in range(6):
+            recorder.write(walk(number, people=number % 3))
+        journal = [messages.decode(recorded.raw)[1] for recorded in read_recording(recorder.partial)]
+    found = list(read_recording(tmp_path / "x.npz"))
+    assert len(found) == 7
+    for got, want in zip((messages.decode(recorded.raw)[1] for recorded in found[1:]), journal[1:], strict=True):
+        assert isinstance(got, PoseMessage)
+        assert isinstance(want, PoseMessage)
+        assert (got.index, got.t_wall_ns, got.calibration.id) == (want.index, want.t_wall_ns, want.calibration.id)
+        assert [p.id for p in got.people] == [p.id for p in want.people]
+        for person, like in zip(got.people, want.people, strict=True):
+            assert (person.joints_world_m == like.joints_world_m).all()
+            assert (person.quats_parent_joint_xyzw == like.quats_parent_joint_xyzw).all()
 
 
-def test_messages_are_due_as_they_were_taken() -> None:
-    assert times([(status(), 0), (calibration(), 0.5), (status(), 0.2), (status(), 3.2)]) == [0, 0.5, 0.5, 3.5]
-
-
-def test_a_file_that_was_not_paced_plays_at_the_files_times() -> None:
-    """`walk` is 1/30 s a frame and years away from the times of recording; what lies between goes with the pose."""
-    recording = [(status(), 0.0), (pose(0), 7.0), (status(), 8.0), (pose(3), 9.0), (pose(6), 9.1), (pose(6), 50.0)]
-    assert times(recording) == [0, 0, 0, 0.1, 0.2, 0.2]
-
-
-def test_a_live_recording_plays_at_the_times_of_receiving() -> None:
-    def live(index: int) -> bytes:
-        result = walk(index)
-        message = messages.pose_message(result, 0, 0)
-        shifted = messages.msgspec.structs.replace(message, t_wall_ns=START_NS + 33_000_000 * index)
-        return messages.encode("pose", shifted)
-
-    assert times([(live(0), 0.1), (status(), 0.2), (live(1), 0.7)]) == [0, 0.1, 0.6]
-
-
-@pytest.fixture
-def playing(tmp_path: Path) -> Iterator[str]:
-    """The address of a scene that plays over and over; half a second long, at the times of its poses."""
-    address = f"tcp://127.0.0.1:{free_port()}"
-    path = written(tmp_path / "x.mcap", [calibration(), status(), *[pose(i) for i in range(15)]])
-    with start("bridges.play", str(path), "--bind", address, "--loop") as player:
-        yield address
-        player.send_signal(signal.SIGTERM)
-        said = player.communicate(timeout=PATIENCE_S)[1]
-        assert player.returncode == 0, said
-        assert "Stopped" in said
-
-
-def receive(subscriber: Subscriber) -> messages.Message:
-    got = subscriber.receive(PATIENCE_S)
-    assert got is not None, subscriber.silence()
-    return got[1]
-
-
-def test_newcomers_get_calibration_and_status_and_the_loop_starts_over(playing: str) -> None:
-    with Subscriber(playing) as subscriber:
-        indices = [receive(subscriber).index for _ in range(20)]  # type: ignore[union-attr]
-    assert {(b - a) % 15 for a, b in itertools.pairwise(indices)} == {1}
-    for kind in ("calibration", "status"):
-        with Subscriber(playing, [f"{kind}/"]) as subscriber:
-            assert receive(subscriber).camera == "cam"
-
-
-def test_readers_of_json_get_poses_made_of_what_was_recorded(playing: str) -> None:
-    with Subscriber(playing, ["pose_json/"]) as subscriber:
-        message = receive(subscriber)
-    assert isinstance(message, PoseMessage)
-    want = walk(message.index).people[0].world
-    assert abs(message.people[0].joints_world_m - want.joints_world_m).max() < 1e-4
-
-
-def test_a_late_newcomer_gets_the_latest_at_once(tmp_path: Path) -> None:
-    """The recording holds one status, then a pause that is longer than the test."""
-    address = f"tcp://127.0.0.1:{free_port()}"
-    sent = [status(frames_=1), status(frames_=2), calibration(), status(state="ended")]
-    with McapWriter(tmp_path / "x.mcap") as writer:
-        for raw, at_s in zip(sent, (0, 0, 0, 600), strict=True):
-            writer.write(raw, messages.decode(raw)[1], START_NS + at_s * 1_000_000_000)
-    with start("bridges.play", str(tmp_path / "x.mcap"), "--bind", address) as player:
-        with Subscriber(address, ["status/", "calibration/"]) as subscriber:
-            found = [receive(subscriber) for _ in range(2)]
-        with Subscriber(address, ["status/"]) as subscriber:
-            again = receive(subscriber)
-        player.send_signal(signal.SIGINT)
-        player.communicate(timeout=PATIENCE_S)
-    assert {type(message) for message in found} == {StatusMessage, CalibrationMessage}
-    assert isinstance(again, StatusMessage)
-    assert again.frames == 2
-
-
-def test_fast_loses_nothing(tmp_path: Path) -> None:
-    address = f"tcp://127.0.0.1:{free_port()}"
-    sent = [pose(i) for i in range(30)] * 40
-    path = written(tmp_path / "x.mcap", sent, every_ns=1_000_000_000)
-    with Listener(address, ("pose/",)) as listener:
-        assert play.main([str(path), "--bind", address, "--wait", "--fast"]) == 0
-        until(lambda: listener.count() == len(sent))
-    assert listener.raw == sent
-
-
-def test_a_port_in_use_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = written(tmp_path / "x.mcap", [pose(0)])
+def test_more_topics_for_so_many_seconds(tmp_path: Path) -> None:
+    path = tmp_path / "x.mcap"
     with BridgeStream() as stream:
-        assert play.main([str(path), "--bind", stream.address]) == 2
-    assert "is in use by another program" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("module", [play, record])
-def test_help_has_an_example(module: object, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        module.main(["--help"])  # type: ignore[attr-defined]
-    assert ended.value.code == 0
-    assert "example:\n  python -m bridges." in capsys.readouterr().out
+        stream.play([pose(0), pose(0, kind="pose_json")])
+        assert (
+            record.main(["--connect", stream.address, "--out", str(path), "--also", "pose_json", "--seconds", "1"]) == 0
+        )
+    assert set(bytes_of(path)) == {pose(0), pose(0, kind="pose_json")}
