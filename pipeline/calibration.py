@@ -18,10 +18,12 @@ import numpy as np
 from pipeline.calibration_blend import Following, angle, with_focal
 from pipeline.calibration_bundle import Before, Bundle
 from pipeline.calibration_exact import STARTS, Exact, solve_exact, vertical_from_floor
+from pipeline.calibration_opinion import Opinion, pooled_focal, pooled_up
 from pipeline.calibration_prior import PosePrior
 from pipeline.calibration_sample import BODY, SOLES_AT, Sample, make_sample
 from pipeline.calibration_standing import camera_height, mean_axis, soles_camera, upright_axes
 from pipeline.frames import Array, R_world_camera_from_up, normalize, up_from_pitch_roll
+from pipeline.landmark_net import LandmarkReader
 from pipeline.types import CalibrationStatus, CameraCalibration, Detection
 
 log = logging.getLogger(__name__)
@@ -46,6 +48,7 @@ CALM_SAMPLES, CALM_S = 5, 1.4
 MAX_FOCAL_SPREAD, MAX_GRAVITY_SPREAD_RAD = 0.40, np.radians(14.0)
 NOVELTY = 0.01  # root mean square change of the landmarks over the picture's long side
 REPEAT_S = 2.0
+OPINIONS = 64
 #: Seconds between looks: at first, when there are samples enough, and with a full window.
 LOOK_S = 0.12, 0.4, 0.8
 TRY_EXACT = 8  # samples after which it is clear that landmarks are not exact
@@ -78,6 +81,7 @@ class Calibrator:
     initial      a supplied calibration (its K is kept; gravity and height go on being refined when their spread is
                  large), a cached one (a prior that the samples may overrule), or None
     metric_scale gives the true size of a person over the one the metric landmarks assume, by track id
+    reader       the trained networks, whose opinion is what an unknown camera starts from; None: common priors
     """
 
     def __init__(
@@ -86,7 +90,10 @@ class Calibrator:
         size_wh: tuple[int, int],
         initial: CameraCalibration | None = None,
         metric_scale: Callable[[int], float] = lambda track_id: 1.0,
+        reader: LandmarkReader | None = None,
     ) -> None:
+        self._reader = reader
+        self._opinions: list[Opinion] = []
         self._start = initial.for_size(size_wh) if initial else uncalibrated(camera_id, size_wh)
         self._scale = metric_scale
         self._samples: list[Sample] = []
@@ -154,6 +161,7 @@ class Calibrator:
         """Starts again from a vertical that nobody vouches for; the focal length stays, a little wider."""
         spread = self._shown.current.focal_spread
         self._gravity_given, self._unsure, self._shown.floor = False, CalibrationStatus.MOVED, None
+        self._opinions = []
         self._start = dataclasses.replace(
             self._start, K=self._shown.current.K, R_world_camera=R_world_camera_from_up(up), camera_height_m=None,
             focal_spread=spread if self.supplied else min(float(np.hypot(spread, MOVED_FOCAL)), FOCAL_PRIOR_SIGMA),
@@ -180,6 +188,12 @@ class Calibrator:
         if person.landmarks is None:
             return
         scale = self._scale(person.track_id)
+        if self._reader is not None:
+            reading = self._reader.read(detections, t_s, self._start.size_wh).get(person.track_id)
+            if reading is not None:
+                self._opinions.append(Opinion.of(reading, self._start.size_wh))
+                if len(self._opinions) > OPINIONS:
+                    del self._opinions[self._looks * 7 % (OPINIONS - MOVED_SAMPLES)]
         sample = make_sample(person.landmarks, person.track_id, t_s, self._K, self._start.distortion,
                              self._start.size_wh, scale)  # fmt: skip
         if isinstance(sample, str):
@@ -224,6 +238,7 @@ class Calibrator:
 
     def _estimate(self, axes: Array) -> CameraCalibration:
         samples = self._samples
+        self._heed_opinions()
         found = self._bundle.solve(samples, mean_axis(axes), 2 if len(samples) < MIN_SAMPLES else 1)
         log_focal, focal_spread = found.log_focal, float(np.hypot(found.log_focal_sigma, FOCAL_FLOOR))
         up, up_spread = found.up, float(np.hypot(found.up_sigma_rad, GRAVITY_FLOOR_RAD))
@@ -252,6 +267,15 @@ class Calibrator:
             focal_spread=focal_spread, gravity_spread_rad=up_spread, height_spread_m=height_spread, n_samples=n,
             estimator=ESTIMATOR, status=CalibrationStatus.SUPPLIED if self.supplied else status,
         )  # fmt: skip
+
+    def _heed_opinions(self) -> None:
+        """An unknown camera starts from what the networks make of it."""
+        if not self._opinions or self.supplied or self._start.status is not CalibrationStatus.UNCALIBRATED:
+            return
+        log_focal, sigma = pooled_focal(self._opinions)
+        up, up_sigma = pooled_up(self._opinions, log_focal)
+        ratio = log_focal + float(np.log(max(self._start.size_wh) / self._K[0, 0]))
+        self._bundle.before = Before(sigma, up, (up_sigma, up_sigma), ratio)
 
     def _look_for_exact(self) -> Exact | None:
         """What exact landmarks say; networks' are found out within a few looks and cost nothing after."""

@@ -123,16 +123,24 @@ def unbiased_points(rays: Array, points_m: Array, weights: Array, model: Landmar
     The body keeps the size that the metric landmarks have across the view.
     """
     m = LandmarkModel.load() if model is None else model
+    depth = points_m.reshape(*points_m.shape[:-2], 99) @ m.depth_map[:, :99].T + m.depth_map[:, 99]
+    depth -= 0.5 * (depth[..., _HIPS[:1]] + depth[..., _HIPS[1:]])
+    return on_rays(rays, np.concatenate([points_m[..., :2], depth[..., None]], axis=-1), weights)
+
+
+def on_rays(rays: Array, points_m: Array, weights: Array) -> Array:
+    """Landmarks (..., 33, 3) before the camera, on `rays` (..., 33, 2), with the size and the depths of `points_m`.
+
+    points_m (..., 33, 3) metres about the hips, axes of the ray through them; weights as in `unbiased_points`.
+    """
     lines = np.concatenate([rays, np.ones_like(rays[..., :1])], axis=-1)
     middle = lines[..., _HIPS[0], :] + lines[..., _HIPS[1], :]
     middle /= np.sqrt(np.vecdot(middle, middle))[..., None]
     # Points of the plane at distance 1 that the ray through the hips is perpendicular to
     plane = lines / np.vecdot(lines, middle[..., None, :])[..., None]
-    depth = points_m.reshape(*points_m.shape[:-2], 99) @ m.depth_map[:, :99].T + m.depth_map[:, 99]
-    depth -= 0.5 * (depth[..., _HIPS[:1]] + depth[..., _HIPS[1:]])
     w = weights / weights.sum(-1, keepdims=True)
     distance = np.sqrt(_spread(points_m[..., :2], w) / np.maximum(_spread(plane, w), 1e-12))
-    return plane * np.maximum(distance[..., None] + depth, 0.05)[..., None]
+    return plane * np.maximum(distance[..., None] + points_m[..., 2], 0.05)[..., None]
 
 
 def _spread(points: Array, weights: Array) -> Array:

@@ -31,7 +31,9 @@ MIN_CONFIDENCE = 0.4
 
 
 @dataclass(eq=False)
-class _Track:
+class Track:
+    """The correction of one person: the turn that is learned and the one that is shown, and their floor."""
+
     t_s: float
     looked_s: float
     lean: Array = field(default_factory=lambda: np.zeros(3))
@@ -45,7 +47,7 @@ class OrientationCorrector:
     """Camera-frame bodies to world-frame bodies, with a slow correction per person."""
 
     def __init__(self) -> None:
-        self._tracks: dict[int, _Track] = {}
+        self._tracks: dict[int, Track] = {}
         self._height_m: float | None = None
 
     def keep_only(self, track_ids: set[int]) -> None:
@@ -63,7 +65,7 @@ class OrientationCorrector:
         """
         if not bodies:
             return []
-        tracks = [self._tracks.setdefault(i, _Track(t_s, t_s)) for i in track_ids]
+        tracks = [self._tracks.setdefault(i, Track(t_s, t_s)) for i in track_ids]
         dts = np.array([np.clip(t_s - track.t_s, 0.0, 0.2) for track in tracks])
         R = calibration.R_world_camera
         joints = np.stack([b.joints_camera_m for b in bodies])
@@ -93,7 +95,7 @@ class OrientationCorrector:
             for i, b in enumerate(bodies)
         ]
 
-    def _learn_lean(self, tracks: list[_Track], offsets: Array, confidence: Array, t_s: float) -> None:
+    def _learn_lean(self, tracks: list[Track], offsets: Array, confidence: Array, t_s: float) -> None:
         """Moves each correction toward the turn that sets the standing body's legs upright, within seconds."""
         thighs = normalize(offsets[:, HIPS] - offsets[:, KNEES])
         shins = normalize(offsets[:, KNEES] - offsets[:, ANKLES])
@@ -120,7 +122,7 @@ class OrientationCorrector:
             lean = track.lean + share * (targets[i] - track.lean)
             track.lean = lean * min(1.0, MAX_CORRECTION_RAD / max(float(np.linalg.norm(lean)), 1e-9))
 
-    def _learn_floor(self, tracks: list[_Track], joints_y: Array, confidence: Array, dts: Array) -> None:
+    def _learn_floor(self, tracks: list[Track], joints_y: Array, confidence: Array, dts: Array) -> None:
         """Moves each floor offset toward the lowest foot; jumps are too short to move it."""
         lowest = (joints_y[:, POINTS] - ABOVE_SOLE_M).min(1)
         for i in np.flatnonzero(confidence[:, POINTS].min(1) >= MIN_CONFIDENCE):

@@ -7,7 +7,7 @@ a crop's own weak camera must not decide depth, paper section 3.3).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,7 +18,8 @@ from pipeline.calibration_sample import BODY
 from pipeline.flips import Sides
 from pipeline.frames import Array, in_picture
 from pipeline.joint_limits import within_limits
-from pipeline.landmark_model import LandmarkModel, unbiased_points
+from pipeline.landmark_model import LandmarkModel, on_rays, unbiased_points
+from pipeline.landmark_net import STATURE_M, LandmarkReader, Reading
 from pipeline.perspective import rays_of
 from pipeline.refine import Evidence, Linkage, refined
 from pipeline.shape_fit import Looks, bone_lengths, fit_shape
@@ -92,6 +93,7 @@ class _Group:
     rest: RestFrames
     linkage: Linkage
     lengths: Array
+    stature_m: Array
 
 
 class LandmarkRecovery:
@@ -99,11 +101,16 @@ class LandmarkRecovery:
 
     height_m  the people's true height; None takes the size that the metric landmarks give
     errors    how the landmarks err; None: as measured of MediaPipe's
+    reader    the trained networks; None: depth by `errors` alone
     """
 
     name = "landmark"
 
-    def __init__(self, body: BodyModel, height_m: float | None = None, errors: LandmarkModel | None = None) -> None:
+    def __init__(
+        self, body: BodyModel, height_m: float | None = None, errors: LandmarkModel | None = None,
+        reader: LandmarkReader | None = None,
+    ) -> None:  # fmt: skip
+        self._reader = reader
         self._errors = LandmarkModel.load() if errors is None else errors
         self._body = body
         self._height_m = height_m
@@ -125,11 +132,16 @@ class LandmarkRecovery:
         """
         bodies: list[BodyPose | None] = [None] * len(detections)
         usable, weights = [], []
+        readings: Mapping[int, Reading] = {}
+        if self._reader is not None and t_s is not None:
+            readings = self._reader.read(detections, t_s, calibration.size_wh)
         for i, detection in enumerate(detections):
             landmarks = detection.landmarks
             if landmarks is None:
                 continue
-            if t_s is not None:
+            if detection.track_id in readings:
+                landmarks = readings[detection.track_id].landmarks
+            elif t_s is not None:
                 sides = self._tracks.setdefault(detection.track_id, _Track(self._first_betas)).sides
                 landmarks = sides.kept(landmarks, t_s)
             inside = in_picture(landmarks.points_px[BODY], calibration.size_wh)
@@ -139,7 +151,8 @@ class LandmarkRecovery:
                 weights.append(w)
         if usable:
             people = [(detection, landmarks) for _, detection, landmarks in usable]
-            for (i, _, _), body in zip(usable, self._recover(people, np.stack(weights), calibration), strict=True):
+            found = self._recover(people, np.stack(weights), calibration, readings)
+            for (i, _, _), body in zip(usable, found, strict=True):
                 bodies[i] = body
         return tuple(bodies)
 
@@ -168,8 +181,9 @@ class LandmarkRecovery:
         return grown
 
     def _recover(
-        self, people: Sequence[tuple[Detection, Landmarks]], weights: Array, calibration: CameraCalibration
-    ) -> list[BodyPose]:
+        self, people: Sequence[tuple[Detection, Landmarks]], weights: Array, calibration: CameraCalibration,
+        readings: Mapping[int, Reading],
+    ) -> list[BodyPose]:  # fmt: skip
         tracks = [self._tracks.setdefault(d.track_id, _Track(self._first_betas)) for d, _ in people]
         group = self._grouped([d.track_id for d, _ in people], tracks)
         pixels = np.stack([marks.points_px for _, marks in people])
@@ -180,6 +194,10 @@ class LandmarkRecovery:
         carrying[:, BODY] = weights
         points = unbiased_points(rays, points, carrying, self._errors)
         points *= np.array([track.scale for track in tracks])[:, None, None]
+        for i, (detection, _) in enumerate(people):
+            if detection.track_id in readings:
+                size = group.stature_m[i] / STATURE_M
+                points[i] = on_rays(rays[i], size * readings[detection.track_id].points_m, carrying[i])
         Rs = joint_rotations(points, visibility, group.rest)
         depths = points[:, BODY, 2]
         middle = points[:, _HIPS, 2].mean(1)
@@ -209,7 +227,8 @@ class LandmarkRecovery:
         if self._group is None or self._group.key != key:
             shaped = self._body.shaped(np.stack([t.betas for t in tracks]))
             rest = RestFrames.of(shaped.landmarks_rest, shaped.joints_rest)
-            self._group = _Group(key, rest, Linkage.of(shaped), bone_lengths(shaped.landmarks_rest[:, BODY]))
+            lengths = bone_lengths(shaped.landmarks_rest[:, BODY])
+            self._group = _Group(key, rest, Linkage.of(shaped), lengths, np.asarray(shaped.height_m))
         return self._group
 
     def _look_at_shape(self, track: _Track, landmarks: Landmarks, unbent: Array) -> None:

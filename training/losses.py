@@ -1,0 +1,125 @@
+"""W-HMR's losses on landmarks: which term there is, and which part of the network each reaches in each stage.
+
+As in the paper, the focal length has no label: it follows from the distance Tz, and Tz is taught only by where the body
+lands in the whole picture under full perspective. In stage 1 that loss stops at the distance's head, in stage 2 it
+reaches the body too, never the weak camera (`engines.whmr.losses` has the same rule for the paper's network).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipeline.body import BodyModel
+from training.network import HIPS, STATURE_M, ray_rotation, rotation_from_6d
+
+#: Landmarks that move with the limbs; the face and the fingers are seen less surely and say less.
+_LIMBS = torch.tensor([11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32])
+NEAREST_M = 0.2
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Factors of the terms; `full` is the full-picture 2D term, `focal` the labels of the ablation's own head."""
+
+    pose: float = 4.0
+    betas: float = 0.01
+    body: float = 8.0
+    free: float = 1.0
+    crop: float = 2.0
+    full: float = 4.0
+    up: float = 1.0
+    focal: float = 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class Posed:
+    """The regressed body in ray axes about the hips, metres: landmarks (B, 33, 3) and rotations (B, 24, 3, 3)."""
+
+    landmarks: Tensor
+    Rs: Tensor
+
+
+class Bodies:
+    """Turns what the network says into landmarks, by the project's body at STATURE_M."""
+
+    def __init__(self, body: BodyModel | None = None) -> None:
+        self.body = BodyModel.load() if body is None else body
+
+    def __call__(self, Rs_6d: Tensor, betas: Tensor) -> Posed:
+        """Of rotations (B, 24, 6), root first, and shapes (B, 10) whose first value is replaced."""
+        Rs = rotation_from_6d(Rs_6d)
+        dirs = betas.new_tensor(self.body.stature_dirs)
+        first = (STATURE_M - self.body.stature_m - betas[:, 1:] @ dirs[1:]) / dirs[0]
+        shaped = self.body.shaped(torch.cat([first[:, None], betas[:, 1:]], 1))
+        marks = shaped.posed(Rs[:, 0], torch.zeros_like(betas[:, :3]), Rs[:, 1:]).landmarks
+        return Posed(marks - 0.5 * (marks[:, HIPS[0]] + marks[:, HIPS[1]])[:, None], Rs)
+
+
+def full_picture(
+    landmarks: Tensor, weak: Tensor, log_distance: Tensor, box: Tensor, size_wh: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Image landmarks (B, 33, 2) under full perspective, pixels, and the focal length (B,) that follows from Tz.
+
+    landmarks (B, 33, 3) in ray axes about the hips, metres; weak (B, 3) s, tx, ty of the box; log_distance (B,) log Tz;
+    box (B, 3) centre and side. f = s b Tz / 2 (SPEC of the released network, section 5).
+    """
+    distance = log_distance.exp()
+    focal = 0.5 * weak[:, 0] * box[:, 2] * distance
+    middle = (size_wh - 1.0) / 2
+    hips_px = box[:, :2] + 0.5 * box[:, 2:] * weak[:, :1] * weak[:, 1:]
+    place = torch.cat([(hips_px - middle) * (distance / focal)[:, None], distance[:, None]], 1)
+    points = landmarks @ ray_rotation(place).transpose(1, 2) + place[:, None]
+    uv = points[..., :2] / points[..., 2:].clamp_min(NEAREST_M) * focal[:, None, None] + middle[:, None]
+    return uv, focal
+
+
+def terms(
+    out: dict[str, Tensor], truth: dict[str, Tensor], bodies: Bodies, stage: int, weak_perspective: bool = False
+) -> dict[str, Tensor]:
+    """Every term of stages 1 and 2, means over the batch, not yet weighted.
+
+    `weak_perspective` teaches the distance nothing: the full-picture term is left out (an ablation).
+    """
+    posed = bodies(out["Rs_6d"], out["betas"])
+    true_Rs = rotation_from_6d(truth["Rs_6d"])
+    box = out["box"]
+    side = box[:, None, 2:]
+    weak = out["weak_camera"]
+    crop = weak[:, None, :1] * (posed.landmarks[..., :2] + weak[:, None, 1:])
+    true_crop = (truth["true_px"] - box[:, None, :2]) * (2.0 / side)
+    off = out["points_m"] - truth["true_ray_m"]
+    across, along = out["log_sigma_m"].unbind(-1)
+    free = (
+        off[..., :2].abs().sum(-1) * (-across).exp() + 2 * across + off[..., 2].abs() * (-along).exp() + along
+    ).mean()
+    up_true = truth["up_ray"]
+    # Angle between unit vectors without a square root's or an arc cosine's edges
+    angle = 2.0 * torch.asin((0.5 * (out["up_ray"] - up_true).norm(dim=-1)).clamp(max=0.999))
+    kappa = out["log_kappa"].clamp(-1.0, 5.0)
+    log_f, log_scale = out["log_focal"].unbind(-1)
+    log_f_true = (truth["focal_px"] / truth["size_wh"].amax(1)).log()
+    result = {
+        "pose": ((posed.Rs - true_Rs) ** 2).mean((0, 2, 3)).mean() + ((posed.Rs[:, 0] - true_Rs[:, 0]) ** 2).mean(),
+        "betas": ((out["betas"][:, 1:] - truth["betas"][:, 1:]) ** 2).mean(),
+        "body": (posed.landmarks - truth["true_ray_m"]).abs().mean(),
+        "free": free,
+        "crop": F.smooth_l1_loss(crop, true_crop.clamp(-6, 6), beta=0.05),
+        "up": (angle * kappa.exp() - 2.0 * kappa).mean(),
+        "focal": ((log_f - log_f_true).abs() * (-log_scale).exp() + log_scale).mean(),
+    }
+    if not weak_perspective:
+        marks = posed.landmarks.detach() if stage == 1 else posed.landmarks
+        uv, _ = full_picture(marks, weak.detach(), out["log_distance"], box, truth["size_wh"])
+        error = (uv - truth["true_px"]) / side
+        result["full"] = F.smooth_l1_loss(error[:, _LIMBS].clamp(-2, 2), torch.zeros_like(error[:, _LIMBS]), beta=0.02)
+    return result
+
+
+def with_up_in_ray(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The batch with `up_ray` (B, 3): up seen from the ray through the hips."""
+    up = (ray_rotation(batch["place_m"]).transpose(1, 2) @ batch["up_camera"][..., None])[..., 0]
+    return batch | {"up_ray": up}

@@ -1,0 +1,327 @@
+"""Made-up people before made-up cameras, by the hundred thousand and without a picture: what the networks learn from.
+
+Motions (`training.make_data motions`) on bodies of the project's shape space, seen by cameras that stand where cameras
+stand and look where somebody wants to film; the landmarks get the errors of `training.error_model`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.body import BodyModel
+from pipeline.types import JOINT_NAMES, JOINT_PARENTS, LANDMARK_NAMES
+from training.error_model import LandmarkErrors
+from training.network import N_TAPS, STATURE_M, TAPS_S, exp_turn, ray_rotation
+
+_PARENTS = torch.tensor(JOINT_PARENTS[1:])
+_HIP_MARKS = [LANDMARK_NAMES.index("left_hip"), LANDMARK_NAMES.index("right_hip")]
+#: Landmarks that must be in the picture: trunk and limbs, and how many of them.
+_LIMBS = torch.tensor([11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28])
+MIN_INSIDE = 6
+LONG_SIDE = 1280.0
+#: Width over height of pictures: webcams and phones both ways, older cameras, square ones.
+ASPECTS, ASPECT_SHARES = (16 / 9, 9 / 16, 4 / 3, 3 / 4, 1.0), (0.5, 0.12, 0.22, 0.06, 0.10)
+
+
+def _mirror_of(names: tuple[str, ...]) -> Tensor:
+    other = [n.replace("left", "?").replace("right", "left").replace("?", "right") for n in names]
+    return torch.tensor([names.index(n) for n in other])
+
+
+MIRROR_JOINTS, MIRROR_MARKS = _mirror_of(JOINT_NAMES), _mirror_of(LANDMARK_NAMES)
+_FLIP = torch.diag(torch.tensor([-1.0, 1.0, 1.0]))
+
+
+def rotations_of_quats(q: Tensor) -> Tensor:
+    """Rotations (..., 3, 3) of unit quaternions (..., 4), order x y z w."""
+    x, y, z, w = q.unbind(-1)
+    rows = [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w),
+            2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w),
+            2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)]  # fmt: skip
+    return torch.stack(rows, -1).reshape(*x.shape, 3, 3)
+
+
+@dataclass(frozen=True, eq=False)
+class Motions:
+    """The file of `python -m training.make_data motions`: frames of all motions in a row, 30 a second, y up.
+
+    Rs_world_joint quaternions (N, 24, 4) x y z w; t_world_root (N, 3) metres; starts, lengths, weights (M,).
+    """
+
+    quats: Tensor
+    t_world_root: Tensor
+    starts: Tensor
+    lengths: Tensor
+    weights: Tensor
+    fps: float
+
+    @classmethod
+    def load(cls, path: Path, held_out: bool) -> Motions:
+        """The motions that are for training, or those kept aside. Raises OSError or KeyError for another file."""
+        with np.load(path, allow_pickle=False) as z:
+            keep = z["held_out"].astype(bool) == held_out
+            kinds = z["kind"][keep]
+            lengths = z["lengths"][keep].astype(np.int64)
+            weights = np.minimum(lengths, 900).astype(np.float64)
+            for kind in np.unique(kinds):
+                # No source drowns the others: procedural sitting and gestures weigh as much as long captures
+                weights[kinds == kind] /= weights[kinds == kind].sum() ** 0.6
+            q = torch.from_numpy(z["quats_world_joint_xyzw"].astype(np.float32))
+            t = torch.from_numpy(z["t_world_root"].astype(np.float32))
+            return cls(q, t, torch.from_numpy(z["starts"][keep].astype(np.int64)), torch.from_numpy(lengths),
+                       torch.from_numpy(weights), float(z["fps"]))  # fmt: skip
+
+    def windows(self, n: int, g: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Rs_world_joint (n, N_TAPS, 24, 3, 3), newest first, and t_world_root (n, N_TAPS, 3); some mirrored."""
+        which = torch.multinomial(self.weights, n, replacement=True, generator=g)
+        speed = torch.empty(n).uniform_(0.7, 1.3, generator=g)
+        back = torch.tensor(TAPS_S)[None] * speed[:, None] * self.fps
+        span = torch.minimum(back[:, -1].ceil().long() + 1, self.lengths[which])
+        now = (torch.rand(n, generator=g) * (self.lengths[which] - span + 1)).long() + span - 1
+        at = self.starts[which][:, None] + (now[:, None] - back.round().long()).clamp_min(0)
+        Rs, t = rotations_of_quats(self.quats[at]), self.t_world_root[at]
+        other = torch.rand(n, generator=g) < 0.5
+        Rs[other] = _FLIP @ Rs[other][:, :, MIRROR_JOINTS] @ _FLIP
+        t[other] = t[other] * torch.tensor([-1.0, 1.0, 1.0])
+        return Rs, t
+
+
+def varied(Rs_world: Tensor, g: torch.Generator) -> Tensor:
+    """Rs_world_joint (n, T, 24, 3, 3) with another's arms now and then, and every joint a little turned for good."""
+    n = len(Rs_world)
+    local = torch.cat([Rs_world[:, :, :1], Rs_world[:, :, _PARENTS].transpose(-1, -2) @ Rs_world[:, :, 1:]], 2)
+    swap = torch.rand(n, generator=g) < 0.15
+    arms = torch.tensor([13, 14, 16, 17, 18, 19, 20, 21, 22, 23])
+    someone = torch.randperm(n, generator=g)
+    mixed = local[someone][:, :, arms]
+    local[swap.nonzero()[:, 0, None], :, arms[None]] = mixed[swap].transpose(1, 2)
+    turn = torch.randn(n, 1, 24, 3, generator=g) * torch.tensor(0.06)
+    turn[:, :, 0] *= 0.7
+    local = local @ exp_turn(turn)
+    world = [local[:, :, 0]]
+    for joint in range(1, 24):
+        world.append(world[JOINT_PARENTS[joint]] @ local[:, :, joint])
+    return torch.stack(world, 2)
+
+
+@dataclass(frozen=True, eq=False)
+class Cameras:
+    """K (n, 3, 3), size_wh (n, 2), R_world_camera (n, 3, 3) with free heading, t_world_camera (n, 3)."""
+
+    K: Tensor
+    size_wh: Tensor
+    R_world_camera: Tensor
+    t_world_camera: Tensor
+
+    @property
+    def up_camera(self) -> Tensor:
+        """(n, 3)."""
+        return self.R_world_camera[:, 1]
+
+
+def random_cameras(target: Tensor, g: torch.Generator) -> Cameras:
+    """Cameras that somebody aimed, not too well, at people who are at `target` (n, 3) metres, y up.
+
+    Focal length over the long side: two in three about 0.85 (webcams, phones), the others anywhere from 0.4 to 2.5.
+    """
+    n = len(target)
+
+    def uniform(low: float, high: float) -> Tensor:
+        return torch.empty(n).uniform_(low, high, generator=g)
+
+    usual = torch.rand(n, generator=g) < 0.65
+    focal = torch.where(
+        usual, 0.85 * (0.32 * torch.randn(n, generator=g)).exp(), (uniform(np.log(0.4), np.log(2.5))).exp()
+    ).clamp(0.35, 3.0)
+    aspect = torch.tensor(ASPECTS)[torch.multinomial(torch.tensor(ASPECT_SHARES), n, replacement=True, generator=g)]
+    w = torch.where(aspect >= 1, torch.full((n,), LONG_SIDE), LONG_SIDE * aspect).round()
+    h = torch.where(aspect >= 1, LONG_SIDE / aspect, torch.full((n,), LONG_SIDE)).round()
+    f = focal * LONG_SIDE
+    # How large the person is in the picture is chosen by whoever films; how far that is follows from the lens
+    share = (uniform(np.log(0.22), np.log(1.9))).exp()
+    away = (f * STATURE_M / (share * torch.minimum(h, 1.2 * w))).clamp(0.7, 14.0)
+    height = (1.45 * (0.45 * torch.randn(n, generator=g)).exp()).clamp(0.25, 4.0)
+    ceiling = torch.rand(n, generator=g) < 0.12
+    height = torch.where(ceiling, uniform(2.0, 4.0), height)
+    # Nobody films people from right above: the line to them falls by 55 degrees at most, and rises by 25
+    drop = torch.minimum(torch.maximum(height - target[:, 1], -0.42 * away), 0.82 * away)
+    height = target[:, 1] + drop
+    flat = (away**2 - drop**2).sqrt()
+    heading = uniform(0.0, 2 * np.pi)
+    place = torch.stack([target[:, 0] + flat * heading.sin(), height, target[:, 2] + flat * heading.cos()], -1)
+    look = target - place
+    yaw = torch.atan2(-look[:, 0], -look[:, 2])
+    # Aimed so that the target falls somewhere into the inner picture
+    off_x = torch.atan(uniform(-0.75, 0.75) * 0.5 * w / f)
+    off_y = torch.atan((0.30 * torch.randn(n, generator=g)).clamp(-0.85, 0.85) * 0.5 * h / f)
+    pitch = torch.atan2(-look[:, 1], look[:, [0, 2]].norm(dim=-1)) + off_y
+    held = torch.rand(n, generator=g) < 0.78
+    roll = torch.randn(n, generator=g) * torch.where(held, torch.tensor(0.045), torch.tensor(0.28))
+    zero = torch.zeros(n)
+    level = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+    R_world = exp_turn(torch.stack([zero, yaw + off_x, zero], -1)) @ level
+    R_world = R_world @ exp_turn(torch.stack([-pitch, zero, zero], -1)) @ exp_turn(torch.stack([zero, zero, roll], -1))
+    K = torch.zeros(n, 3, 3)
+    K[:, 0, 0] = K[:, 1, 1] = f
+    K[:, 0, 2], K[:, 1, 2], K[:, 2, 2] = (w - 1) / 2, (h - 1) / 2, 1.0
+    return Cameras(K, torch.stack([w, h], -1), R_world, place)
+
+
+FIELDS: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
+    "points_px": ((N_TAPS, 33, 2), torch.float32), "visibility": ((N_TAPS, 33), torch.float16),
+    "points_m": ((N_TAPS, 33, 3), torch.float16), "ages_s": ((N_TAPS,), torch.float32),
+    "size_wh": ((2,), torch.float32), "focal_px": ((), torch.float32), "up_camera": ((3,), torch.float32),
+    "place_m": ((3,), torch.float32), "Rs_6d": ((24, 6), torch.float16), "betas": ((10,), torch.float16),
+    "true_px": ((33, 2), torch.float32), "true_ray_m": ((33, 3), torch.float16), "pelvis_ray_m": ((3,), torch.float16),
+}  # fmt: skip
+
+
+class Scenes:
+    """Draws batches of windows with truth; the newest picture's truth is of people of STATURE_M.
+
+    FIELDS names what a batch holds: the network's inputs, K's focal length, up in the camera, the hips' place, the
+    body (R_ray_root and Rs_parent_joint by their first two columns; betas), true image landmarks, true landmarks in
+    ray axes about the hips and the pelvis joint there.
+    """
+
+    def __init__(self, motions: Motions, errors: LandmarkErrors, body: BodyModel | None = None) -> None:
+        self.motions, self.errors = motions, errors
+        self.body = BodyModel.load() if body is None else body
+
+    def batch(self, n: int, g: torch.Generator) -> dict[str, Tensor]:
+        """About n / 2 windows: those whose people are in the picture and were found."""
+        Rs, t = self.motions.windows(n, g)
+        Rs = varied(Rs, g)
+        betas = 0.9 * torch.randn(n, 10, generator=g)
+        dirs = torch.tensor(self.body.stature_dirs, dtype=torch.float32)
+        betas[:, 0] = (STATURE_M - self.body.stature_m - betas[:, 1:] @ dirs[1:]) / dirs[0]
+        shaped = self.body.shaped(betas[:, None])
+        joints = shaped.joints_from_root(Rs)
+        at = torch.as_tensor(self.body.landmark_joint)
+        marks = joints[:, :, at] + (Rs[:, :, at] @ shaped.landmark_offsets[..., None])[..., 0]
+        # Statures differ: the same body, larger or smaller, stands in the same scene
+        child = torch.rand(n, generator=g) < 0.12
+        stature = torch.where(child, torch.empty(n).uniform_(0.95, 1.55, generator=g),
+                              STATURE_M * (1 + 0.055 * torch.randn(n, generator=g)).clamp(0.85, 1.17))  # fmt: skip
+        size = (stature / STATURE_M)[:, None, None, None]
+        root = t - t[:, :1] * torch.tensor([1.0, 0.0, 1.0])
+        world = size * (marks + root[:, :, None])
+        target = world[:, 0].mean(1)
+        cameras = random_cameras(target, g)
+        R = cameras.R_world_camera.transpose(1, 2)
+        camera = (world - cameras.t_world_camera[:, None, None]) @ R[:, None].transpose(-1, -2)
+        z = camera[..., 2:]
+        uv = (camera / z.clamp_min(0.05)) @ cameras.K[:, None, :2].transpose(-1, -2)
+        inside = ((uv >= 0) & (uv < cameras.size_wh[:, None, None])).all(-1) & (z[..., 0] > 0.1)
+        body_mean = camera[:, 0].mean(1)
+        good = (inside[:, 0, _LIMBS].sum(-1) >= MIN_INSIDE) & (z[..., 0].amin((1, 2)) > 0.25) & (body_mean[:, 2] > 0.6)
+        extent = (uv[:, 0].amax(1) - uv[:, 0].amin(1)).amax(-1)
+        good &= extent > 70
+        keep = good.nonzero()[:, 0]
+        camera, uv, Rs, betas, stature = camera[keep], uv[keep], Rs[keep], betas[keep], stature[keep]
+        K, size_wh = cameras.K[keep], cameras.size_wh[keep]
+        times = torch.tensor(TAPS_S)
+        # Time runs forward for the errors
+        found = self.errors.sample(camera.flip(1), K, size_wh, stature, (times[-1] - times).flip(0), g)
+        px, visibility, metres, ok = (
+            v.flip(1) for v in (found.points_px, found.visibility, found.points_m, found.found)
+        )
+        px, visibility, metres, ages = without_gaps(px, visibility, metres, ok, times, g)
+        hips = camera[:, 0, _HIP_MARKS].mean(1)
+        to_ray = ray_rotation(hips).transpose(1, 2)
+        scale = (STATURE_M / stature)[:, None, None]
+        true_ray = scale * ((camera[:, 0] - hips[:, None]) @ to_ray.transpose(1, 2))
+        Rs_now = Rs[:, 0]
+        local = torch.cat([(to_ray @ R[keep] @ Rs_now[:, 0])[:, None],
+                           Rs_now[:, _PARENTS].transpose(-1, -2) @ Rs_now[:, 1:]], 1)  # fmt: skip
+        pelvis = size[keep][:, 0, 0] * root[keep][:, 0] - cameras.t_world_camera[keep]
+        pelvis_ray = scale[:, 0] * ((to_ray @ ((R[keep] @ pelvis[..., None])[..., 0] - hips)[..., None])[..., 0])
+        out = {
+            "points_px": px, "visibility": visibility, "points_m": metres, "ages_s": ages, "size_wh": size_wh,
+            "focal_px": K[:, 0, 0], "up_camera": cameras.up_camera[keep], "place_m": scale[:, 0] * hips,
+            "Rs_6d": local[..., :2].transpose(-1, -2).flatten(2), "betas": betas, "true_px": uv[:, 0],
+            "true_ray_m": true_ray, "pelvis_ray_m": pelvis_ray,
+        }  # fmt: skip
+        seen = ok[:, 0] & torch.isfinite(px).all(-1).all(-1).all(-1)
+        return {name: out[name][seen].to(dtype) for name, (_, dtype) in FIELDS.items()}
+
+
+def milder(
+    px: Tensor, metres: Tensor, uv: Tensor, camera: Tensor, stature: Tensor, g: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Landmarks (n, T, 33, ...) whose errors are smaller by a share of each window's own, in half of the windows.
+
+    The landmark network errs less on real pictures, which it was made for, than on renders (docs/landmarks.md), by a
+    share that nobody knows: so the networks see all of them, and find out from what agrees with what.
+    """
+    n = len(px)
+    share = torch.where(torch.rand(n, generator=g) < 0.5, torch.rand(n, generator=g), torch.ones(n))[
+        :, None, None, None
+    ]
+    hips = camera[:, :, _HIP_MARKS].mean(2)
+    # The size that the network gives to everybody stays its own
+    size = (
+        metres[:, :1].norm(dim=-1).sum((1, 2)) / (camera[:, :1] - hips[:, :1, None]).norm(dim=-1).sum((1, 2))
+    ).clamp(0.3, 3.0)
+    true = size[:, None, None, None] * ((camera - hips[:, :, None]) @ ray_rotation(hips))
+    known = torch.isfinite(uv).all(-1, keepdim=True)
+    return torch.where(known, uv + share * (px - uv), px), true + share * (metres - true)
+
+
+def without_gaps(
+    px: Tensor, visibility: Tensor, metres: Tensor, ok: Tensor, times: Tensor, g: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Taps (n, T, ...) as the stream has them: what is not known is the next newer one again, age and all.
+
+    People also came into view a moment ago: a share of the windows is cut at a random age.
+    """
+    n, T = ok.shape
+    known = ok.clone()
+    young = torch.rand(n, generator=g) < 0.25
+    cut = torch.randint(1, T, (n,), generator=g)
+    known &= ~(young[:, None] & (torch.arange(T)[None] >= cut[:, None]))
+    at = torch.zeros(n, T, dtype=torch.long)
+    for k in range(1, T):
+        at[:, k] = torch.where(known[:, k], torch.full((n,), k), at[:, k - 1])
+    rows = torch.arange(n)[:, None]
+    return px[rows, at], visibility[rows, at], metres[rows, at], times[at]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Writes windows into OUT: one .pt of tensors a field; returns the exit status."""
+    import argparse
+    import sys
+    import time
+
+    parser = argparse.ArgumentParser(prog="python -m training.scenes", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--motions", type=Path, required=True, help="file of `training.make_data motions`")
+    parser.add_argument("--errors", type=Path, required=True, help="file of `training.error_model`")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--windows", type=int, default=200_000)
+    parser.add_argument("--held-out", action="store_true", help="of the motions kept aside")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args(arguments)
+    g = torch.Generator().manual_seed(options.seed)
+    scenes = Scenes(Motions.load(options.motions, options.held_out), LandmarkErrors.load(options.errors))
+    parts: dict[str, list[Tensor]] = {name: [] for name in FIELDS}
+    done, start = 0, time.monotonic()
+    with torch.no_grad():
+        while done < options.windows:
+            batch = scenes.batch(2048, g)
+            for name, values in batch.items():
+                parts[name].append(values)
+            done += len(batch["ages_s"])
+            sys.stderr.write(f"\r{done} of {options.windows} windows, {done / (time.monotonic() - start):.0f} a second")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({name: torch.cat(values)[: options.windows] for name, values in parts.items()}, options.out)
+    sys.stderr.write("\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
