@@ -22,6 +22,7 @@ from pipeline.subscriber import Subscriber
 from tests.support.bridge_programs import PATIENCE_S, START_NS, log_as_before, start, until, written
 from tests.support.bridge_stream import BridgeStream, calibration, pose, scene, status, walk
 from tests.support.program import Listener
+from tests.support.programs import run_python
 from tests.support.rtsp import free_port
 
 pytestmark = pytest.mark.usefixtures("log_as_before")
@@ -180,3 +181,17 @@ def test_help_has_an_example(module: object, capsys: pytest.CaptureFixture[str])
         module.main(["--help"])  # type: ignore[attr-defined]
     assert ended.value.code == 0
     assert "example:\n  python -m bridges." in capsys.readouterr().out
+
+
+def test_a_missing_package_is_named_with_what_to_type(tmp_path: Path) -> None:
+    path = written(tmp_path / "x.mcap", [pose(0)])
+    code = """
+import sys
+sys.modules["mcap.exceptions"] = None
+from bridges.record import main
+sys.exit(main(["--recording", sys.argv[1], "--out", sys.argv[2]]))
+"""
+    ended = run_python(code, str(path), str(tmp_path / "y.mcap"))
+    assert ended.returncode == 2
+    assert "pip install mcap==1.6.0" in ended.stderr
+    assert ended.stderr.count("\n") == 1
