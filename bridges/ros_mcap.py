@@ -6,6 +6,7 @@ service. A program that is killed leaves a file without index; `mcap recover` (m
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,6 +22,8 @@ except ImportError as missing:
     raise ImportError(
         f"Writing ROS 2 messages to a file needs rosbags and mcap ({missing}): pip install rosbags mcap."
     ) from missing
+
+log = logging.getLogger(__name__)
 
 #: Fields of ros4hri's hri_msgs 2 that REP-155 asks for; rosbags knows only the common interfaces.
 HRI_DEFINITIONS = {
@@ -101,7 +104,7 @@ class McapOutput:
             raise ValueError(f"ROS messages go into an .mcap file, got {str(path)!r}: type --out {path.stem}.mcap.")
         if path.exists():
             raise FileExistsError(f"{path} exists already: name another file for --out, or remove this one.")
-        self._cdr = Cdr()
+        self._path, self._cdr = path, Cdr()
         self._file: BinaryIO = open(path, "xb")  # noqa: SIM115
         self._writer = Writer(self._file, chunk_size=1 << 18)
         self._writer.start(profile="ros2", library="whmr-stream")
@@ -120,10 +123,14 @@ class McapOutput:
         """Nothing to do: a file keeps its topics."""
 
     def close(self) -> None:
-        """Writes the index. A second call does nothing."""
-        if not self._file.closed:
-            self._writer.finish()
-            self._file.close()
+        """Writes the index; a file that got nothing is removed. A second call does nothing."""
+        if self._file.closed:
+            return
+        self._writer.finish()
+        self._file.close()
+        if not self._counts:
+            self._path.unlink()
+            log.warning("Nothing came, so %s was not kept.", self._path)
 
     def _channel(self, outgoing: Outgoing) -> int:
         kind = outgoing.message.type

@@ -44,6 +44,8 @@ EXAMPLE = """\
 python -m bridges.sonic --bind tcp://127.0.0.1:5558
 python -m bridges.sonic --bind tcp://0.0.0.0:5558 --person 3"""
 TOPIC, PROTOCOL, HEADER_BYTES = b"pose", 3, 1280
+#: Their reader keeps five frames before the one that it plays, and starts anew when a message begins before those.
+MAX_WINDOW = 8
 #: `timestamp_monotonic` is compared with the robot's clock; a capture this far away is a time in a file.
 _FILE_TIME_S = 60.0
 _DTYPES = {"<f4": "f32", "<f8": "f64", "<i4": "i32", "<i8": "i64"}
@@ -69,7 +71,7 @@ def _header(layout: tuple[tuple[str, str, tuple[int, ...]], ...]) -> bytes:
 
 
 def message_fields(
-    window: Sequence[SonicFrame], person: PersonMessage, message: PoseMessage
+    window: Sequence[SonicFrame], person: PersonMessage, message: PoseMessage, live: bool
 ) -> dict[str, NDArray[Any]]:
     """The arrays of a message, by name: what protocol 3 asks for, the times, and what it has no name for.
 
@@ -79,7 +81,7 @@ def message_fields(
     """
     c = message.calibration
     spread = [np.nan if s is None else s for s in (c.focal_spread, c.gravity_spread_rad, c.height_spread_m)]
-    monotonic_s, wall_s = _capture_s(message)
+    monotonic_s, wall_s = _capture_s(message) if live else (time.monotonic(), time.time())
     joint_pos = np.zeros((len(window), 29), dtype=np.float32)
     joint_pos[:, 23:] = [f.wrists_rad for f in window]
     return {
@@ -108,11 +110,14 @@ class SonicBridge:
     window   frames that each message has, at least
     gap_s    a person who was away for longer starts anew
     wrists   sends the wrists' angles; else they are zero, as NVIDIA's own camera example has them
+    live     whether capture times are now; a recording's would tell the robot that its stream is late
     """
 
-    def __init__(self, person: int | None = None, window: int = 5, gap_s: float = 0.5, wrists: bool = False) -> None:
+    def __init__(
+        self, person: int | None = None, window: int = 5, gap_s: float = 0.5, wrists: bool = False, live: bool = True
+    ) -> None:
         self._wanted, self._window, self._wrists = person, window, wrists
-        self._gap_s = gap_s
+        self._gap_s, self._live = gap_s, live
         self._resampler = Resampler(gap_s)
         self._current: int | None = None
         self._seen_ns = 0
@@ -132,7 +137,7 @@ class SonicBridge:
         if not new:
             return None
         window = self._resampler.newest(max(self._window, new))
-        return pack(message_fields(window, person, message))
+        return pack(message_fields(window, person, message, self._live))
 
 
 def _capture_s(message: PoseMessage) -> tuple[float, float]:
@@ -172,18 +177,19 @@ def main(arguments: list[str] | None = None) -> int:
     """Bridges until Ctrl-C or the end of the recording; returns the exit status."""
     found = parser()
     options = found.parse_args(arguments)
-    if not 1 <= options.window <= 100:
-        found.error(f"--window: expected 1 to 100 frames, got {options.window}")
+    if not 1 <= options.window <= MAX_WINDOW:
+        found.error(f"--window: expected 1 to {MAX_WINDOW} frames, got {options.window}")
 
     def work() -> None:
-        bridge = SonicBridge(options.person, options.window, options.gap, options.wrists)
+        live = options.recording is None
+        bridge = SonicBridge(options.person, options.window, options.gap, options.wrists, live)
         with open_publisher(options.bind) as socket:
 
             def handle(item: Item) -> None:
                 if isinstance(item.message, PoseMessage) and (data := bridge.packed(item.message)) is not None:
                     socket.send(data)
 
-            run_bridge(options, handle, threading.Event(), newest_only=options.recording is None)
+            run_bridge(options, handle, threading.Event(), newest_only=live)
 
     return exit_status(options, PROG, work)
 

@@ -418,6 +418,14 @@ def test_a_file_is_not_overwritten(tmp_path: Path) -> None:
         McapOutput(tmp_path / "x.bag")
 
 
+def test_a_file_that_got_nothing_is_not_kept(tmp_path: Path) -> None:
+    path = tmp_path / "x.mcap"
+    done = run("-m", "bridges.ros", "--out", str(path), "--recording", str(tmp_path / "none.mcap"))
+    assert done.status == 2
+    assert "none.mcap" in done.errors
+    assert not path.exists()
+
+
 class Kept:
     """An output that keeps what it is given."""
 
