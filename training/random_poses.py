@@ -104,7 +104,7 @@ _CMU_BONE = {
     "head": "head", "hip": "femur", "knee": "tibia", "ankle": "foot", "foot": "toes", "collar": "clavicle",
     "shoulder": "humerus", "elbow": "radius", "wrist": "wrist", "hand": "hand",
 }  # fmt: skip
-_STRAIGHT_LEG = np.array([0.03, -1.0, 0.0])
+STRAIGHT_LEG = np.array([0.03, -1.0, 0.0])
 
 
 def _cmu_name(joint: str) -> str:
@@ -127,10 +127,10 @@ class CmuPoses:
         """
         stacks, names = [], []
         for asf in sorted(folder.glob("*/*.asf")):
-            bones, parents = _read_asf(asf.read_text())
+            bones, parents = read_asf(asf.read_text())
             for amc in sorted(asf.parent.glob("*.amc")):
                 if amc.stem not in skip:
-                    turns = _world_turns(_read_amc(amc.read_text(), every), bones, parents)
+                    turns = world_turns(read_amc(amc.read_text(), every), bones, parents)
                     stacks.append(turns)
                     names += [amc.stem] * len(turns)
         if not stacks:
@@ -160,8 +160,11 @@ def mirrored(R_world_root: Array, Rs_parent_joint: Array) -> tuple[Array, Array]
 
 
 @dataclass(frozen=True, eq=False)
-class _Bone:
+class Bone:
+    """One of an .asf file: unit direction (3,), length in its units, R_axis (3, 3), and the axes it turns about."""
+
     direction: Array
+    length: float
     R_axis: Array
     dof: tuple[int, ...]
 
@@ -174,19 +177,23 @@ def _euler(degrees: Array) -> Array:
     return z @ y @ x
 
 
-def _read_asf(text: str) -> tuple[dict[str, _Bone], dict[str, str]]:
-    bones: dict[str, _Bone] = {}
+def read_asf(text: str) -> tuple[dict[str, Bone], dict[str, str]]:
+    """Bones and their parents by name."""
+    bones: dict[str, Bone] = {}
     head, _, tail = text.partition(":hierarchy")
     for block in head.partition(":bonedata")[2].split("begin")[1:]:
         words = {line.split()[0]: line.split()[1:] for line in block.splitlines() if line.split()}
         direction = np.array([float(v) for v in words["direction"][:3]])
         axis = np.array([float(v) for v in words["axis"][:3]])
-        bones[words["name"][0]] = _Bone(direction, _euler(axis), tuple("xyz".index(d[1]) for d in words.get("dof", [])))
+        bones[words["name"][0]] = Bone(
+            direction, float(words["length"][0]), _euler(axis), tuple("xyz".index(d[1]) for d in words.get("dof", []))
+        )
     parents = {c: u[0] for u in (line.split() for line in tail.splitlines()) if len(u) > 1 for c in u[1:]}
     return bones, parents
 
 
-def _read_amc(text: str, every: int) -> list[dict[str, list[float]]]:
+def read_amc(text: str, every: int) -> list[dict[str, list[float]]]:
+    """Every `every`-th frame: the numbers of each bone by name, of the root its place and its turn."""
     frames: list[dict[str, list[float]]] = []
     keep = False
     for line in text.splitlines():
@@ -200,7 +207,7 @@ def _read_amc(text: str, every: int) -> list[dict[str, list[float]]]:
     return frames
 
 
-def _world_turns(frames: list[dict[str, list[float]]], bones: dict[str, _Bone], parents: dict[str, str]) -> Array:
+def world_turns(frames: list[dict[str, list[float]]], bones: dict[str, Bone], parents: dict[str, str]) -> Array:
     """Rs_world_joint (N, 24, 3, 3) of SMPL's joints: each bone's turn, after the turn from SMPL's rest to CMU's."""
     root = np.array([f["root"][3:6] for f in frames])
     turns = {"root": _euler(root)}
@@ -219,7 +226,7 @@ def _world_turns(frames: list[dict[str, list[float]]], bones: dict[str, _Bone], 
         name = _cmu_name(joint)
         rest = np.eye(3)
         if joint.endswith(("hip", "knee")):
-            straight = normalize(_STRAIGHT_LEG * [1.0 if joint.startswith("left") else -1.0, 1.0, 1.0])
+            straight = normalize(STRAIGHT_LEG * [1.0 if joint.startswith("left") else -1.0, 1.0, 1.0])
             rest = shortest_rotation(straight, normalize(bones[name].direction))
         elif joint.endswith(("ankle", "foot")):
             tibia = bones[f"{joint[0]}tibia"].direction
