@@ -76,17 +76,18 @@ class Gate:
             )  # fmt: skip
 
     def _refuse(self, kind: str, raw: bytes, error: ValueError) -> None:
-        if not _is_newer(kind, raw):
+        if not _is_newer(raw):
             self._limited.warning("%s: %s", self._name, error)
         elif kind not in self._refused:
             self._refused.add(kind)
             log.warning("%s: %s Nothing is taken from it until then.", self._name, error)
 
 
-def _is_newer(kind: str, raw: bytes) -> bool:
-    decode = msgspec.msgpack.decode if kind == "pose" else msgspec.json.decode
+def _is_newer(raw: bytes) -> bool:
+    payload = raw.partition(b"\0")[2]
+    decode = msgspec.json.decode if payload[:1] == b"{" else msgspec.msgpack.decode
     try:
-        return decode(raw.partition(b"\0")[2], type=_Version).v > messages.SCHEMA_VERSION
+        return decode(payload, type=_Version).v > messages.SCHEMA_VERSION
     except (msgspec.MsgspecError, RecursionError):
         return False
 

@@ -190,10 +190,12 @@ def _schema_text(record: type, blobs: bool) -> bytes:
 
 
 def json_schema(record: type, blobs: bool) -> dict[str, Any]:
-    """The JSON Schema of a record of the wire; `blobs`: arrays are bytes of little-endian float32, else lists."""
-    array = {"type": "array", "items": {"type": "number"}}
+    """The JSON Schema of a record of the wire; `blobs`: arrays are bytes of little-endian numbers, else lists."""
+
+    array: dict[str, Any] = {"type": "array", "items": {"type": "number"}}
     if blobs:
-        array = {"type": "string", "contentEncoding": "base64", "description": "msgpack bin: float32, little-endian"}
+        numbers = "msgpack bin: float32, little-endian; indices are uint32"
+        array = {"type": "string", "contentEncoding": "base64", "description": numbers}
     _, found = msgspec.json.schema_components([record], schema_hook=lambda _: array, ref_template="#/$defs/{name}")
     # readers of MCAP want the type of the whole at the top, not a reference to it
     return cast(dict[str, Any], found.pop(record.__name__)) | {"$defs": found}
