@@ -191,7 +191,6 @@ def _schema_text(record: type, blobs: bool) -> bytes:
 
 def json_schema(record: type, blobs: bool) -> dict[str, Any]:
     """The JSON Schema of a record of the wire; `blobs`: arrays are bytes of little-endian numbers, else lists."""
-
     array: dict[str, Any] = {"type": "array", "items": {"type": "number"}}
     if blobs:
         numbers = "msgpack bin: float32, little-endian; indices are uint32"
