@@ -67,7 +67,9 @@ class Recorder:
         folder cannot be written or another program is recording to it.
         """
         if path.suffix != ".npz":
-            raise ValueError(f"A recording is an .npz file or an .mcap file, got {str(path)!r}: type --record {path.stem}.npz.")
+            raise ValueError(
+                f"A recording is an .npz file or an .mcap file, got {str(path)!r}: type --record {path.stem}.npz."
+            )
         if path.exists():
             raise FileExistsError(f"{path} exists already: name another file for --record, or remove this one.")
         self.path, self.partial = path, partial_path(path)
