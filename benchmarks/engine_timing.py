@@ -34,23 +34,29 @@ def opened(net: WHMR, folder: Path, name: str, variant: Variant, options: argpar
     return open_engine(path, options.device, backend, precision, options.threads)
 
 
-def timed(calls: Mapping[Any, Callable[[], Any]], repeats: int, seconds: float) -> dict[Any, NDArray[np.float64]]:
+def clock_of(options: argparse.Namespace) -> Callable[[], float]:
+    """What counts seconds: the wall's clock, or the process's CPU time with `options.cpu_time`."""
+    return time.process_time if options.cpu_time else time.perf_counter
+
+
+def timed(calls: Mapping[Any, Callable[[], Any]], options: argparse.Namespace) -> dict[Any, NDArray[np.float64]]:
     """Seconds of each call, in turns of one call that does not count and one that does.
 
-    The first meets the threads of the one before, which still wait for work. `repeats` turns, or as many, one at least,
-    as begin within `seconds`.
+    The first meets the threads of the one before, which still wait for work. `options.repeats` turns, or as many, one
+    at least, as begin within `options.seconds`; with `options.cpu_time` of the process's own CPU time.
     """
+    clock = clock_of(options)
     taken: dict[Any, list[float]] = {key: [] for key in calls}
-    end = time.monotonic() + seconds
-    for i in range(repeats):
+    end = time.monotonic() + options.seconds
+    for i in range(options.repeats):
         if i and time.monotonic() > end:
             break
         for key, call in calls.items():
             for counts in (False, True):
-                start = time.perf_counter()
+                start = clock()
                 call()
                 if counts:
-                    taken[key].append(time.perf_counter() - start)
+                    taken[key].append(clock() - start)
     return {key: np.array(value) for key, value in taken.items()}
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from benchmarks import roofline
-from benchmarks.engine_timing import REFERENCE, Arrays, Row, Variant, opened, parity, summary, timed, used_mb
+from benchmarks.engine_timing import REFERENCE, Arrays, Row, Variant, clock_of, opened, parity, summary, timed, used_mb
 from benchmarks.engines_whole import measure_whole
 from engines import agreement
 from engines.runtime import Engine, EngineError
@@ -91,7 +91,7 @@ def measure_engine(
                 log.warning("%s on %s in %s: batch %d is left out: %s", name, *variant, batch, e)
                 continue
             calls[variant] = caller(engine, feed, device)
-        times = timed(calls, options.repeats, options.seconds)
+        times = timed(calls, options)
         for variant, t in times.items():
             bound = work.bound_s(peak, variant[1])
             yield {
@@ -125,9 +125,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=2, help="of the CPU (default: 2)")
     parser.add_argument("--repeats", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=20.0, help="at most, for each engine and batch (default: 20)")
+    cpu_time = "count CPU time, which other work on the machine hardly changes; with --threads 1"
+    parser.add_argument("--cpu-time", action="store_true", help=cpu_time)
     parser.add_argument("--camera-every", type=int, default=300, metavar="N", help="frames (default: 300, 10 s)")
     parser.add_argument("--json", action="store_true", help="one object a line")
     options = parser.parse_args(arguments)
+    if options.cpu_time and (options.threads != 1 or options.device != "cpu"):
+        parser.error("--cpu-time: expected --threads 1 --device cpu with it, as threads that wait spend time too")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     torch.set_num_threads(options.threads)
     # without this torch's convolutions are TF32 on a GPU, and the reference would be no fp32
@@ -156,9 +160,10 @@ def run(net: WHMR, folder: Path, options: argparse.Namespace) -> None:
         for name in PARTS:
             if not (folder / export.file_name(name, precision)).is_file():
                 export.export(net, folder, [name], precision)
-    peak = roofline.measure(device)
+    clock = clock_of(options)
+    peak = roofline.measure(device, clock)
     for _ in range(3):
-        peak = roofline.better(peak, roofline.measure(device))
+        peak = roofline.better(peak, roofline.measure(device, clock))
     names = options.engine or [*PARTS, "whole"]
     head: Row = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
@@ -169,7 +174,7 @@ def run(net: WHMR, folder: Path, options: argparse.Namespace) -> None:
     _write(head | {"bandwidth_gb_s": round(peak.bytes_per_s / 1e9, 1)}, options.json)
     rows = []
     for name in (n for n in PARTS if n in names):
-        peak = roofline.better(peak, roofline.measure(device))
+        peak = roofline.better(peak, roofline.measure(device, clock))
         for row in measure_engine(net, folder, name, options, peak):
             rows.append(row)
             _write(row, options.json)

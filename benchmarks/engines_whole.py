@@ -53,7 +53,7 @@ def measure_whole(net: WHMR, folder: Path, options: argparse.Namespace) -> Itera
             calls |= {_title(v): lambda c=c, f=feed: c(f) for v, c in chains.items()}  # type: ignore[misc]
             expected = _waited(released_cost.forward(net, *given))
             errors = {_title(v): difference(c(feed), expected, feed) for v, c in chains.items()}
-            yield from _rows(timed(calls, options.repeats, options.seconds), errors, batch, options.camera_every)
+            yield from _rows(timed(calls, options), errors, batch, options.camera_every)
     for chain in chains.values():
         chain.close()
 

@@ -44,18 +44,18 @@ def better(a: Peak, b: Peak) -> Peak:
     return Peak({k: max(v, b.flops[k]) for k, v in a.flops.items()}, max(a.bytes_per_s, b.bytes_per_s))
 
 
-def measure(device: torch.device) -> Peak:
-    """The peaks of a device, in the best of several runs each; takes a second or two."""
+def measure(device: torch.device, clock: Callable[[], float] = time.perf_counter) -> Peak:
+    """The peaks of a device, in the best of several runs each, in seconds of `clock`; takes a second or two."""
     kinds = {"fp32": torch.float32, "fp16": torch.float16 if device.type == "cuda" else torch.float32}
     flops = {}
     for name, kind in kinds.items():
         side = SIDES[device.type]
         a = torch.randn(side, side, device=device).to(kind)
-        flops[name] = 2 * side**3 / _best(lambda a=a: a @ a, device)  # type: ignore[misc]
+        flops[name] = 2 * side**3 / _best(lambda a=a: a @ a, device, clock)  # type: ignore[misc]
     source = torch.zeros(COPIED_BYTES[device.type] // 4, device=device)
     target = torch.empty_like(source)
     moved = 2 * source.numel() * source.element_size()
-    return Peak(flops, moved / _best(lambda: target.copy_(source), device))
+    return Peak(flops, moved / _best(lambda: target.copy_(source), device, clock))
 
 
 def cost(module: nn.Module, feed: dict[str, Tensor]) -> Cost:
@@ -69,12 +69,12 @@ def cost(module: nn.Module, feed: dict[str, Tensor]) -> Cost:
     return Cost(float(counter.get_total_flops()), {"fp32": weights + moved, "fp16": weights / 2 + moved})
 
 
-def _best(work: Callable[[], object], device: torch.device) -> float:
+def _best(work: Callable[[], object], device: torch.device, clock: Callable[[], float]) -> float:
     times = []
     for _ in range(REPEATS):
-        start = time.perf_counter()
+        start = clock()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return min(times)

@@ -122,11 +122,11 @@ def open_engine(
     EngineError when no runtime opens it.
     """
     path = Path(path)
-    kind = device.partition(":")[0]
+    kind, colon, number = device.partition(":")
     if backend != "auto" and backend not in BACKENDS:
         raise ValueError(f"backend: expected auto or one of {', '.join(BACKENDS)}, got {backend}.")
-    if kind not in PREFERENCE:
-        raise ValueError(f"device: expected one of {', '.join(PREFERENCE)}, got {device}.")
+    if kind not in PREFERENCE or (colon and not (kind == "cuda" and number.isdecimal())):
+        raise ValueError(f"device: expected one of {', '.join(PREFERENCE)} or cuda:1, got {device}.")
     if precision not in ("fp32", "fp16"):
         raise ValueError(f"precision: expected fp32 or fp16, got {precision}.")
     if threads is not None and threads < 1:

@@ -12,13 +12,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engines.runtime import Feed, TensorSpec, blank_feed, checked_feed
+from engines.runtime import EngineError, Feed, TensorSpec, blank_feed, checked_feed
 
 Tensors = dict[str, Tensor]
 Work = Callable[[Tensors], Tensors]
 Shapes = tuple[tuple[int, ...], ...]
 #: Runs before a graph is recorded: libraries choose their algorithms and allocate in the first ones.
 RUNS_BEFORE_RECORDING = 3
+
+
+def gpu(device: str) -> torch.device:
+    """The GPU of that name, such as "cuda" or "cuda:1"; raises EngineError where torch does not see it."""
+    seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if (torch.device(device).index or 0) >= seen:
+        number = f" {torch.device(device).index}; it sees {seen}" if seen else ""
+        raise EngineError(f"torch {torch.__version__} sees no CUDA device{number}. Expected one for {device}.")
+    return torch.device(device)
 
 
 class Recorded:

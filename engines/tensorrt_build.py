@@ -48,12 +48,14 @@ def gpu_name(device: str) -> str:
     """Name and compute capability of a GPU, such as "NVIDIA A10 8.6"; raises EngineError where there is none."""
     import torch
 
+    from engines.tensor_engine import gpu
+
     if not torch.cuda.is_available():
         raise EngineError(
             f"TensorRT needs an NVIDIA GPU and a torch that sees it; torch {torch.__version__} sees none. "
             "Use --backend openvino, onnx or torch on this machine"
         )
-    properties = torch.cuda.get_device_properties(torch.device(device))
+    properties = torch.cuda.get_device_properties(gpu(device))
     return f"{properties.name} {properties.major}.{properties.minor}"
 
 

@@ -21,10 +21,11 @@ from engines.whmr.network import WHMR
 from engines.whmr.parts import PARTS, example, part
 
 CONVERTIBLE = ("camera", "body")
+#: That way needs onnx_graphsurgeon too, and with a new torch onnxscript.
 THROUGH_ONNX = ("body",)
 INSTALL = (
-    "pip install --no-build-isolation git+https://github.com/NVIDIA-AI-IOT/torch2trt beside TensorRT 8 or 10, or use "
-    "--backend tensorrt"
+    "pip install --no-build-isolation onnx_graphsurgeon onnxscript git+https://github.com/NVIDIA-AI-IOT/torch2trt "
+    "beside TensorRT 8 or 10, or use --backend tensorrt"
 )
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from engines.runtime import EngineError, TensorSpec
-from engines.tensor_engine import Shapes, TensorEngine, Tensors, Work
+from engines.tensor_engine import Shapes, TensorEngine, Tensors, Work, gpu
 
 NOTE_VERSION = 1
 
@@ -48,8 +48,8 @@ class TorchEngine(TensorEngine):
         graphs: bool = True,
     ) -> None:
         super().__init__(name, device, precision, graphs)
-        if self._device.type == "cuda" and not torch.cuda.is_available():
-            raise EngineError(f"torch {torch.__version__} sees no CUDA device; expected one for {device}.")
+        if self._device.type == "cuda":
+            gpu(device)
         self._module = module.eval().to(self._device)
         self._compiled, self._names = compiled, tuple(outputs)
         self.inputs = tuple(_spec(k, v, any_size) for k, v in example.items())

@@ -150,6 +150,9 @@ def test_open_engine_says_what_exists(store: Path, tmp_path: Path) -> None:
         open_engine(path, backend="abacus")
     with pytest.raises(ValueError, match="cpu, cuda"):
         open_engine(path, device="tpu")
+    for device in ("cpu:0", "cuda:", "cuda:x"):
+        with pytest.raises(ValueError, match=f"device: expected one of cpu, cuda or cuda:1, got {device}"):
+            open_engine(path, device=device)
     with pytest.raises(FileNotFoundError, match="no such model"):
         open_engine(tmp_path / "none.onnx")
     with pytest.raises(EngineError, match=r"openvino: .* onnx: "):

@@ -15,7 +15,7 @@ import torch
 import run_stream
 from calibration_cache.files import calibration_from_focal
 from calibration_cache.store import CalibrationStore
-from engines.whmr import checkpoint, geometry, store
+from engines.whmr import checkpoint, geometry, prepare, store
 from engines.whmr.live import WhmrEngines
 from pipeline.body import BodyModel
 from pipeline.calibration import ESTIMATOR as BUNDLE
@@ -341,6 +341,14 @@ def test_engines_are_kept_by_weights_and_markers(tmp_path):
         store.key(files["c"])
 
 
+def test_engines_that_were_not_exported_say_how(engines_dir, tmp_path):
+    assert prepare.ensure("synthetic", folder=engines_dir) == store.find("synthetic", store=engines_dir)
+    with pytest.raises(
+        OSError, match=r"exported yet\. Type: python -m engines\.whmr\.prepare --weights synthetic --st"
+    ):
+        store.find("synthetic", store=tmp_path)
+
+
 def test_contradictions_widen_the_spread(body):
     agreed = watch(Right(body), body, 3.0)[-1].calibration
     wrong = watch(Right(body, vfov=1.6), body, 3.0)[-1].calibration
@@ -379,7 +387,6 @@ MISTAKES = {
     "no markers": (("--weights", "{0}/zip.pt"), "it does not note the 67 marker vertices"),
     "no such markers": (("--weights", "{0}/zip.pt", "--markers", "{0}/none.npy"), "none.npy: there is no such file"),
     "too few markers": (("--weights", "{0}/zip.pt", "--markers", "{0}/few.npy"), "67 vertex numbers in 0..6889"),
-    "not exported": (("--weights", "synthetic", "--engines", "{0}"), "python -m engines.whmr.prepare --weights synth"),
     "a cut engine": (("--weights", "synthetic", "--engines", "{0}/cut"), "whmr_body.onnx is missing or cut"),
     "another body": (("--weights", "synthetic", "--body", "smpl=x.pkl"), "brings the body that is inside its weights"),
 }

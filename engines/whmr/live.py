@@ -22,7 +22,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from engines.runtime import Engine, open_engine
-from engines.whmr import store
+from engines.whmr import prepare, store
 from engines.whmr.parts import STREAM
 from engines.whmr.preprocess import crops, crops_on_host, picture, square_boxes
 
@@ -61,9 +61,10 @@ class WhmrEngines:
     ) -> WhmrEngines:  # fmt: skip
         """The engines that were prepared of these weights in the store `folder` (None: engines/store/whmr).
 
-        Raises CheckpointError (an OSError) for files that are missing or others, and what `open_engine` raises.
+        Those of `synthetic` are prepared here. Raises CheckpointError (an OSError) for files that are missing or
+        others, and what `open_engine` raises.
         """
-        return cls(store.find(weights, markers, folder), device, backend, precision, threads)
+        return cls(prepare.ensure(weights, markers, folder), device, backend, precision, threads)
 
     def warm(self, max_people: int) -> None:
         """Prepares the engines for people; on a CPU for one, as each number costs seconds and half a gigabyte."""

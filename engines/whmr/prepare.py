@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from engines.whmr import export, store
@@ -23,6 +24,23 @@ def prepare(net: WHMR, folder: Path) -> Path:
     (folder / store.MANIFEST).unlink(missing_ok=True)
     store.note(net, folder, export.export(net, folder))
     return folder
+
+
+def ensure(
+    weights: str | Path,
+    markers: str | Path | None = None,
+    folder: Path | None = None,
+    network: Callable[[str, str | Path | None], WHMR] = export.weights,
+) -> Path:
+    """The engines of these weights in the store `folder`; those of `synthetic` are exported if they never were.
+
+    network: what reads or makes the weights. Raises CheckpointError as `store.find` does.
+    """
+    where = (folder or store.STORE) / store.SYNTHETIC
+    if str(weights) == store.SYNTHETIC and not (where / store.MANIFEST).exists():
+        log.info("%s: exporting the engines, once", where)
+        return prepare(network(str(weights), markers), where)
+    return store.find(weights, markers, folder)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -42,7 +42,7 @@ def engines_store() -> Path:
     """A store that holds the engines of `shallow` under the name synthetic; gone when the program ends."""
     folder = Path(tempfile.mkdtemp(prefix="whmr-engines-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    prepare.prepare(shallow(), folder / store.SYNTHETIC)
+    prepare.ensure(store.SYNTHETIC, folder=folder, network=lambda *_: shallow())
     return folder
 
 
