@@ -103,7 +103,7 @@ def run(options: argparse.Namespace, stop: threading.Event) -> None:
         camera_id = slug(options.camera_id) if options.camera_id else sanitize_camera_id(options.source)
         network = open_network(options, stack) if recovery_of(options) == "whmr" else None
         body = body_of(network.smpl, str(options.weights)) if network else open_body(options.body)
-        publisher = Publisher(camera_id, options.bind, options.curve_keys)
+        publisher = Publisher(camera_id, options.bind, options.curve_keys, body)
         publish = stack.enter_context(closing(PublishSink(publisher)))
         detector = open_detector(options, stack)
         opened = open_source(options.source, camera_id=camera_id, size_wh=options.size, fps=options.fps,

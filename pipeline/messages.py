@@ -1,7 +1,8 @@
 """What goes over the wire: messages made from results, their bytes, and back. `docs/wire.md` is the page for readers.
 
-One single-frame ZeroMQ message is ``topic + NUL + payload``; the topic is ``<kind>/<camera>/``. `pose` is msgpack
-with arrays as little-endian float32 blobs; every other kind is JSON with arrays as flat lists, last axis fastest.
+One single-frame ZeroMQ message is ``topic + NUL + payload``; the topic is ``<kind>/<camera>/``. `pose` and `mesh` are
+msgpack with arrays as little-endian blobs of float32, or uint32 for indices; every other kind is JSON with arrays as
+flat lists, last axis fastest.
 
     python -m pipeline.messages --connect tcp://127.0.0.1:5556        prints what arrives
 """
@@ -17,6 +18,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from pipeline import frames
 from pipeline.frames import Array
@@ -24,6 +26,9 @@ from pipeline.schema import (
     SCHEMA_VERSION,
     Calibration,
     CalibrationMessage,
+    Indices,
+    MeshMessage,
+    MeshPerson,
     PersonMessage,
     PoseMessage,
     StatusMessage,
@@ -33,9 +38,12 @@ from pipeline.types import CameraCalibration, FrameResult, Person
 
 __all__ = [
     "KINDS",
+    "MSGPACK_KINDS",
     "SCHEMA_VERSION",
     "Calibration",
     "CalibrationMessage",
+    "MeshMessage",
+    "MeshPerson",
     "Message",
     "PersonMessage",
     "PoseMessage",
@@ -47,7 +55,7 @@ __all__ = [
     "topic",
 ]
 
-Message = PoseMessage | CalibrationMessage | StatusMessage
+Message = PoseMessage | CalibrationMessage | StatusMessage | MeshMessage
 #: Decimals of an array's numbers in `pose_json`: 10 micrometres, and less than 0.002 degrees in a quaternion.
 JSON_DECIMALS = 5
 _CAMERA_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -143,8 +151,8 @@ def calibration_message(
     return CalibrationMessage(SCHEMA_VERSION, calibration.camera_id, t_publish_ns, t_publish_wall_ns, part)
 
 
-def _blob(value: Array) -> bytes:
-    return np.ascontiguousarray(value, dtype="<f4").tobytes()
+def _blob(value: NDArray[Any]) -> bytes:
+    return np.ascontiguousarray(value, dtype="<u4" if value.dtype.kind == "u" else "<f4").tobytes()
 
 
 def _rounded(value: Array) -> list[float]:
@@ -155,9 +163,11 @@ def _exact(value: Array) -> list[float]:
     return value.ravel().tolist()
 
 
-def _from_blob(_type: type, value: Any) -> Array:
+def _from_blob(kind: type, value: Any) -> NDArray[Any]:
     if not isinstance(value, bytes) or len(value) % 4:
-        raise ValueError("expected a blob of little-endian float32")
+        raise ValueError(f"expected a blob of little-endian {'uint32' if kind == Indices else 'float32'}")
+    if kind == Indices:
+        return np.frombuffer(value, dtype="<u4")
     return _finite(np.frombuffer(value, dtype="<f4").astype(np.float64))
 
 
@@ -175,14 +185,22 @@ def _finite(values: Array) -> Array:
 _PACK = msgspec.msgpack.Encoder(enc_hook=_blob)
 _POSE_JSON = msgspec.json.Encoder(enc_hook=_rounded)
 _JSON = msgspec.json.Encoder(enc_hook=_exact)
-_ENCODERS: dict[str, Any] = {"pose": _PACK, "pose_json": _POSE_JSON, "calibration": _JSON, "status": _JSON}
+_ENCODERS: dict[str, Any] = {
+    "pose": _PACK,
+    "pose_json": _POSE_JSON,
+    "calibration": _JSON,
+    "status": _JSON,
+    "mesh": _PACK,
+}
 _DECODERS: dict[str, Any] = {
     "pose": msgspec.msgpack.Decoder(PoseMessage, dec_hook=_from_blob),
     "pose_json": msgspec.json.Decoder(PoseMessage, dec_hook=_from_list),
     "calibration": msgspec.json.Decoder(CalibrationMessage, dec_hook=_from_list),
     "status": msgspec.json.Decoder(StatusMessage),
+    "mesh": msgspec.msgpack.Decoder(MeshMessage, dec_hook=_from_blob),
 }
 KINDS = tuple(_ENCODERS)
+MSGPACK_KINDS = tuple(kind for kind, encoder in _ENCODERS.items() if encoder is _PACK)
 
 
 _PERSON_SIZES = {name: math.prod(shape) for name, shape in array_shapes(PersonMessage).items()}
@@ -193,7 +211,7 @@ class _Version(Struct):
 
 
 _VERSION_DECODERS: dict[str, Any] = {
-    kind: msgspec.msgpack.Decoder(_Version) if kind == "pose" else msgspec.json.Decoder(_Version) for kind in KINDS
+    kind: (msgspec.msgpack if kind in MSGPACK_KINDS else msgspec.json).Decoder(_Version) for kind in KINDS
 }
 
 

@@ -10,6 +10,7 @@ import errno
 import functools
 import importlib.metadata
 import logging
+import math
 import re
 import sys
 import time
@@ -20,6 +21,8 @@ from types import TracebackType
 import zmq
 
 from pipeline import curve, messages
+from pipeline.body import BodyModel
+from pipeline.mesh import Meshes
 from pipeline.messages import SCHEMA_VERSION, StatusMessage
 from pipeline.types import CameraCalibration, FrameResult
 
@@ -32,6 +35,8 @@ SEND_QUEUE = 32
 #: Seconds between two calibrations when nothing changes, and at least, when the estimate moves on all the time.
 CALIBRATION_EVERY_S = 1.0
 CALIBRATION_PAUSE_S = 0.1
+#: Seconds between two meshes that bring their faces.
+FACES_EVERY_S = 1.0
 #: Asking a socket who came costs a quarter of publishing; while somebody listens, others may wait this long.
 HEAR_EVERY_S = 0.1
 FLUSH_MS = 200
@@ -57,8 +62,16 @@ class Publisher:
     one then.
     """
 
-    def __init__(self, camera_id: str, bind: str = DEFAULT_BIND, curve_keys: Path | None = None) -> None:
+    def __init__(
+        self,
+        camera_id: str,
+        bind: str = DEFAULT_BIND,
+        curve_keys: Path | None = None,
+        body: BodyModel | None = None,
+    ) -> None:
         """Binds `bind` (tcp:// or ipc://); `curve_keys` is the server/ folder that `--make-keys` makes.
+
+        `body` is that of the people in the results; without it there is no `mesh/`.
 
         Raises ValueError for a camera id, address or key folder that cannot be used, OSError for a port in use.
         """
@@ -69,6 +82,9 @@ class Publisher:
         self._status: StatusMessage | None = None
         self._calibration: CameraCalibration | None = None
         self._sent: CameraCalibration | None = None
+        self._body = body
+        self._meshes: Meshes | None = None
+        self._faces_s = -math.inf
         self._sent_at_s = self._heard_s = 0.0
         self._start_s = time.monotonic()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -99,7 +115,7 @@ class Publisher:
         return kind in self._wanted
 
     def publish(self, result: FrameResult) -> None:
-        """Sends one frame under `pose/` and `pose_json/`, and its calibration whenever that is due.
+        """Sends one frame under `pose/`, `pose_json/` and `mesh/`, and its calibration whenever that is due.
 
         Raises ValueError for a result of another camera.
         """
@@ -112,6 +128,8 @@ class Publisher:
             for data in [messages.encode(kind, message) for kind in wanted]:
                 self._socket.send(data, zmq.NOBLOCK)
         self._calibrate(result.calibration)
+        if "mesh" in self._wanted and self._body is not None:
+            self._publish_mesh(result, self._body)
 
     def publish_calibration(self, calibration: CameraCalibration) -> None:
         """Sends a calibration now. `publish` does so itself when one changes and once a second.
@@ -163,6 +181,15 @@ class Publisher:
             self._authenticator = None
         self._context.term()
 
+    def _publish_mesh(self, result: FrameResult, body: BodyModel) -> None:
+        if self._meshes is None:
+            self._meshes = Meshes(body)
+        now_s = time.monotonic()
+        with_faces = now_s - self._faces_s > FACES_EVERY_S
+        if with_faces:
+            self._faces_s = now_s
+        self._send("mesh", self._meshes.message(result, with_faces))
+
     def _own(self, camera_id: str) -> None:
         if camera_id != self.camera_id:
             raise ValueError(f"This publisher is of camera {self.camera_id!r}, got something of {camera_id!r}.")
@@ -179,6 +206,8 @@ class Publisher:
             elif event[:1] == b"\1":
                 self._prefixes.add(prefix)
                 self._update_wanted()
+                if self._topics["mesh"].startswith(prefix):
+                    self._faces_s = -math.inf
                 if self._calibration is not None and self._topics["calibration"].startswith(prefix):
                     self._send_calibration(self._calibration)
                 if self._status is not None and self._topics["status"].startswith(prefix):

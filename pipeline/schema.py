@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Annotated, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import numpy as np
 from msgspec import Meta, Struct
 from msgspec.structs import force_setattr
+from numpy.typing import NDArray
 
 from pipeline import frames
 from pipeline.frames import Array
@@ -48,6 +49,10 @@ Vec24 = Annotated[Array, _shape(24)]
 Mat3 = Annotated[Array, _shape(3, 3)]
 JointQuats = Annotated[Array, _shape(23, 4)]
 JointPoints = Annotated[Array, _shape(24, 3)]
+#: Indices of vertices on the wire; in msgpack a blob of little-endian uint32.
+Indices = NDArray[np.uint32]
+Points = Annotated[NDArray[np.floating[Any]], Meta(extra_json_schema={"x-shape": ["V", 3]})]
+Triangles = Annotated[Indices, Meta(extra_json_schema={"x-shape": ["F", 3]})]
 
 
 @functools.cache
@@ -221,3 +226,46 @@ class StatusMessage(Struct, frozen=True, eq=False):
     program: str
     uptime_s: float
     detail: str = ""
+
+
+def _rows_of_three(name: str, value: NDArray[Any]) -> NDArray[Any]:
+    if value.size % 3:
+        raise ValueError(f"{name}: expected rows of three numbers, got {value.size} numbers")
+    return value.reshape(-1, 3)
+
+
+class MeshPerson(Struct, frozen=True, eq=False):
+    """One person's surface: `vertices_world_m` (V, 3), in the order that `MeshMessage.topology` names."""
+
+    id: int
+    vertices_world_m: Points
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "vertices_world_m", _rows_of_three("vertices_world_m", self.vertices_world_m))
+
+
+class MeshMessage(Struct, frozen=True, eq=False):
+    """`mesh/`: the people of one frame as surfaces. `faces` (F, 3) comes now and then; keep it by `topology`."""
+
+    v: int
+    camera: str
+    index: int
+    t_capture_ns: int
+    t_wall_ns: int
+    t_publish_ns: int
+    t_publish_wall_ns: int
+    body: str
+    topology: str
+    n_vertices: int
+    people: tuple[MeshPerson, ...]
+    faces: Triangles | None = None
+
+    def __post_init__(self) -> None:
+        for person in self.people:
+            if len(person.vertices_world_m) != self.n_vertices:
+                got = len(person.vertices_world_m)
+                raise ValueError(f"vertices_world_m: expected {self.n_vertices} vertices, got {got}")
+        if self.faces is not None:
+            force_setattr(self, "faces", _rows_of_three("faces", self.faces))
+            if self.faces.size and int(self.faces.max()) >= self.n_vertices:
+                raise ValueError(f"faces: expected indices below {self.n_vertices}, got {int(self.faces.max())}")

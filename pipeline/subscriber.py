@@ -20,7 +20,8 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from pipeline import curve, messages
-from pipeline.messages import CalibrationMessage, Message, PersonMessage, PoseMessage, StatusMessage
+from pipeline.frames import Array
+from pipeline.messages import CalibrationMessage, MeshMessage, Message, PersonMessage, PoseMessage, StatusMessage
 
 DEFAULT_CONNECT = "tcp://127.0.0.1:5556"
 #: A capture time further from now than this is a time in a file and says nothing of latency.
@@ -130,6 +131,9 @@ def describe(topic: str, message: Message, now_wall_ns: int) -> Iterator[str]:
             f"up {message.uptime_s:.0f} s  {message.detail}".rstrip()
         )
         return
+    if isinstance(message, MeshMessage):
+        yield f"{name} {message.index}  {_mesh_text(message)}  {_latency_text(message, now_wall_ns)}"
+        return
     calibration = _calibration_text(message)
     if isinstance(message, CalibrationMessage):
         yield f"{name}  {calibration}  from {message.calibration.n_samples} samples of {message.calibration.estimator}"
@@ -158,7 +162,20 @@ def _calibration_text(message: PoseMessage | CalibrationMessage) -> str:
     return f"{c.status} f {c.focal_px:.0f} px {spread}, pitch {math.degrees(c.pitch_rad):+.1f}°, {place}"
 
 
-def _latency_text(message: PoseMessage, now_wall_ns: int) -> str:
+def _mesh_text(message: MeshMessage) -> str:
+    who = "  ".join(
+        f"id {p.id} from {_point_text(p.vertices_world_m.min(0))} to {_point_text(p.vertices_world_m.max(0))} m"
+        for p in message.people
+    )
+    faces = "" if message.faces is None else f", here with its {len(message.faces)} faces"
+    return f"{who or 'nobody in view'}  {message.n_vertices} vertices of {message.body}, {message.topology}{faces}"
+
+
+def _point_text(point: Array) -> str:
+    return " ".join(f"{v:+.2f}" for v in point.tolist())
+
+
+def _latency_text(message: PoseMessage | MeshMessage, now_wall_ns: int) -> str:
     latency_s = (now_wall_ns - message.t_wall_ns) / 1e9
     if abs(latency_s) > _FILE_TIME_S:
         return f"file time {message.t_wall_ns / 1e9:.2f} s"

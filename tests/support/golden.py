@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import messages
-from pipeline.messages import Calibration, CalibrationMessage, PersonMessage, PoseMessage, StatusMessage
+from pipeline.messages import (
+    Calibration,
+    CalibrationMessage,
+    MeshMessage,
+    MeshPerson,
+    PersonMessage,
+    PoseMessage,
+    StatusMessage,
+)
 
 GOLDEN = Path(__file__).parents[1] / "data" / "wire_v1"
 
@@ -85,7 +93,21 @@ def golden_messages() -> dict[str, messages.Message]:
         uptime_s=10.25,
     )
     tables = CalibrationMessage(1, "cam", 10_030_000_000, 1_700_000_000_030_000_000, calibration)
-    return {"pose": pose, "pose_json": pose, "calibration": tables, "status": status}
+    mesh = MeshMessage(
+        v=1,
+        camera="cam",
+        index=300,
+        t_capture_ns=10_000_000_000,
+        t_wall_ns=1_700_000_000_000_000_000,
+        t_publish_ns=10_031_000_000,
+        t_publish_wall_ns=1_700_000_000_031_000_000,
+        body="default",
+        topology="89abcdef",
+        n_vertices=4,
+        people=(MeshPerson(7, ramp(4, 3)),),
+        faces=np.array([[0, 1, 2], [0, 2, 3]], dtype=np.uint32),
+    )
+    return {"pose": pose, "pose_json": pose, "calibration": tables, "status": status, "mesh": mesh}
 
 
 def golden_bytes(kind: str) -> bytes:
