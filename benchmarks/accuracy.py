@@ -2,7 +2,8 @@
 
     python -m benchmarks.accuracy CLIP... [--json] [--plot DIR] [--seconds S]
 
-Each clip is calibrated from scratch. Baseline (`raw_`): MediaPipe's metric landmarks as they are, no smoothing, the
+Each clip is calibrated from scratch, by the default recovery and, on the same frames, by `--recovery
+landmark-analytic` (`analytic_`). Baseline (`raw_`): MediaPipe's metric landmarks as they are, no smoothing, the
 camera taken to be level, its focal length the picture's diagonal. Definitions: `benchmarks.metrics`. Ours `jitter` is
 of joints in the world; raw landmarks have no place in it, so theirs is about the hips: `local_jitter` compares alike.
 """
@@ -14,7 +15,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,12 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from benchmarks import metrics
-from benchmarks.replay import Run, run_clip
+from benchmarks.replay import Run, run_side_by_side
 from benchmarks.truth import SCORED, SCORED_JOINTS, ClipTruth, PersonTruth, read_clip
 from engines.blazepose import BlazePose
+from engines.landmark_networks import open_networks
 from pipeline.frames import R_WORLD_LEVEL_CAMERA, Array, project
+from pipeline.landmark_net import CORRECTOR_FILE, NETWORK_FILE, Networks
 from pipeline.types import LANDMARK, CameraCalibration
 
 #: Users wait for the calibration: how good it is after so many seconds of video.
@@ -143,6 +146,12 @@ def steady(joints: Array, ids: NDArray[np.int64]) -> Array:
     return out
 
 
+def compare(clip: ClipTruth, run: Run, analytic: Run) -> dict[str, Any]:
+    """`measure` of both, the second under `analytic_` names where it is no baseline's."""
+    other = measure(clip, analytic)
+    return measure(clip, run) | {f"analytic_{k}": v for k, v in other.items() if not k.startswith(("raw_", "clip"))}
+
+
 def measure(clip: ClipTruth, run: Run) -> dict[str, Any]:
     """All numbers of one clip."""
     calibrations = [r.calibration for r in run.results]
@@ -198,12 +207,12 @@ _COLUMNS = {
 
 
 def table(reports: list[dict[str, Any]]) -> Iterator[str]:
-    """Two lines a clip, ours and raw, then the calibration over time."""
+    """Three lines a clip, the default, analytic and raw, then the calibration over time."""
     width = max(len(r["clip"]) for r in reports) + 5
     yield " " * width + "".join(f"{title:>8}" for title in _COLUMNS.values())
     for r in reports:
-        for prefix in ("", "raw_"):
-            name = r["clip"] if not prefix else "  raw"
+        for prefix in ("", "analytic_", "raw_"):
+            name = f"  {prefix[:-1]}" if prefix else r["clip"]
             cells = (r.get(prefix + key) for key in _COLUMNS)
             yield f"{name:<{width}}" + "".join(f"{'-' if c is None else format(c, '.1f'):>8}" for c in cells)
     yield ""
@@ -228,11 +237,14 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.ERROR)
     reports = []
     try:
-        with closing(BlazePose.open()) as blazepose:
+        with ExitStack() as stack:
+            blazepose = stack.enter_context(closing(BlazePose.open()))
+            networks = Networks(*open_networks((NETWORK_FILE, CORRECTOR_FILE), stack))
+            variants = {"": networks, "analytic": None}
             for folder in options.clips:
                 clip = read_clip(folder)
-                run = run_clip(clip.video, blazepose, options.smoothing, options.seconds)
-                report = measure(clip, run)
+                runs = run_side_by_side(clip.video, blazepose, variants, options.smoothing, options.seconds)
+                report, run = compare(clip, runs[""], runs["analytic"]), runs[""]
                 reports.append(report)
                 if options.json:
                     sys.stdout.write(json.dumps(report) + "\n")

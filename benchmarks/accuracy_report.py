@@ -26,7 +26,7 @@ SPREADS = 2.0
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", ":", "-.")
 
-#: Key, title, digits, whether the baseline stands behind it.
+#: Key, title, digits, whether the analytic recovery and the baseline stand behind it.
 COLUMNS = (
     ("focal_err_pct", "focal length, %", 0, True), ("focal_spread_pct", "± %", 0, False),
     ("gravity_err_deg", "gravity, °", 1, True), ("height_err_m", "height, m", 2, False),
@@ -70,41 +70,56 @@ def _stated(name: str, values: np.ndarray[Any, Any], text: Callable[[], str]) ->
 
 def summary(rows: Sequence[Row]) -> Iterator[str]:
     """What the targets are stated in, over all clips that have the truth for it."""
-    yield "| what | clips | result |"
-    yield "|---|---|---|"
-    focal = np.abs(numbers(rows, "focal_err_pct", "raw_focal_err_pct"))
-    yield _stated("focal length, median error (baseline: the diagonal)", focal,
-                  lambda: "{:.1f} % ({:.0f} %)".format(*np.median(focal, axis=0)))  # fmt: skip
+    yield "| what | clips | default | analytic | baseline |"
+    yield "|---|---|---|---|---|"
+    yield _medians(rows, "focal_err_pct", "focal length, median error (baseline: the diagonal)", "{:.1f} %")
     spread = numbers(rows, "focal_err_pct", "focal_spread_pct")
     within = np.abs(np.log1p(spread[:, 0] / 100)) <= SPREADS * spread[:, 1] / 100
-    yield _stated(f"true focal length within {SPREADS:.0f} spreads", within, lambda: f"{100 * within.mean():.0f} %")
-    gravity = numbers(rows, "gravity_err_deg", "raw_gravity_err_deg")
-    yield _stated("gravity, median and worst error (baseline: a level camera)", gravity,
-                  lambda: "{:.1f}°, {:.1f}° ({:.0f}°, {:.0f}°)".format(
-                      *np.stack([np.median(gravity, axis=0), gravity.max(0)], axis=1).ravel()))  # fmt: skip
-    for key, name in (("mpjpe_mm", "MPJPE"), ("pa_mpjpe_mm", "PA-MPJPE")):
-        yield _compared(rows, key, f"{name} against raw landmarks: lower on, median ratio, worst")
-    yield _compared(rows, "wmpjpe_mm", "W-MPJPE against raw landmarks before a level camera")
-    yield _compared(rows, "local_jitter", "jitter about the hips against raw landmarks")
-    for key, name, unit in (
-        ("lag_frames", "lag", "frames"), ("foot_slide_mm", "foot slide in contact", "mm/frame"),
-        ("root_err_pct", "root trajectory", "% of the path"),
+    share = f"{100 * within.mean():.0f} %" if len(within) else "-"
+    yield f"| true focal length within {SPREADS:.0f} spreads | {len(within)} | {share} | | |"
+    yield _medians(rows, "gravity_err_deg", "gravity, median error (baseline: a level camera)", "{:.1f}°")
+    yield _medians(rows, "gravity_err_deg", "gravity, worst error", "{:.1f}°", np.max)
+    for key, name in (
+        ("mpjpe_mm", "MPJPE over that of raw landmarks"), ("pa_mpjpe_mm", "PA-MPJPE over that of raw landmarks"),
+        ("wmpjpe_mm", "W-MPJPE over that of raw landmarks before a level camera"),
+        ("local_jitter", "jitter about the hips over that of raw landmarks"),
     ):  # fmt: skip
-        values = numbers(rows, key)[:, 0]
-        worst = f"{np.median(values):.1f}, {values.max():.1f} {unit}" if len(values) else "-"
-        yield f"| {name}, median and worst | {len(values)} | {worst} |"
-
-
-def _compared(rows: Sequence[Row], key: str, name: str) -> str:
-    both = numbers(rows, key, f"raw_{key}")
-    ratio = both[:, 0] / both[:, 1]
-    return _stated(
-        name, ratio, lambda: f"{100 * np.mean(ratio < 1):.0f} % of clips, {np.median(ratio):.2f}, {ratio.max():.2f}"
+        yield _ratios(rows, key, f"{name}, median (worst; lower on)")
+    yield _ratios(
+        rows, "wmpjpe_mm", "W-MPJPE over that of the analytic recovery, median (worst; lower on)", "analytic_"
     )
+    for key, name, text in (
+        ("lag_frames", "lag", "{:.1f} frames"), ("foot_slide_mm", "foot slide in contact", "{:.1f} mm/frame"),
+        ("root_err_pct", "root trajectory", "{:.1f} % of the path"),
+    ):  # fmt: skip
+        yield _medians(rows, key, f"{name}, median", text)
+        yield _medians(rows, key, f"{name}, worst", text, np.max)
+
+
+def _medians(rows: Sequence[Row], key: str, name: str, text: str, of: Callable[..., Any] = np.median) -> str:
+    """A line of one number each for the default, the analytic recovery and the baseline, where they have it."""
+    cells, count = [], 0
+    for prefix in ("", "analytic_", "raw_"):
+        values = np.abs(numbers(rows, prefix + key))
+        count = count or len(values)
+        cells.append(text.format(float(of(values))) if len(values) else "-")
+    return f"| {name} | {count} | {' | '.join(cells)} |"
+
+
+def _ratios(rows: Sequence[Row], key: str, name: str, over: str = "raw_") -> str:
+    """A line of ratios to the baseline, or to the analytic recovery."""
+    cells, count = [], 0
+    for prefix in ("", "analytic_"):
+        both = numbers(rows, prefix + key, over + key)
+        count = count or len(both)
+        ratio = both[:, 0] / both[:, 1]
+        known = len(ratio) and prefix != over
+        cells.append(f"{np.median(ratio):.2f} ({ratio.max():.2f}; {np.mean(ratio < 1):.0%})" if known else "-")
+    return f"| {name} | {count} | {' | '.join(cells)} | 1 |"
 
 
 def clips(rows: Sequence[Row]) -> Iterator[str]:
-    """A line a clip; the baseline in brackets."""
+    """A line a clip; the analytic recovery and the baseline in brackets."""
     yield "| clip | " + " | ".join(title for _, title, _, _ in COLUMNS) + " |"
     yield "|---" * (len(COLUMNS) + 1) + "|"
     for row in rows:
@@ -112,23 +127,36 @@ def clips(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _cell(row: Row, key: str, title: str, digits: int, compared: bool) -> str:
-    value, raw = row.get(key), row.get(f"raw_{key}") if compared else None
+    value = row.get(key)
     if value is None:
         return "-"
-    return f"{value:.{digits}f}" + ("" if raw is None else f" ({raw:.{digits}f})")
+    others = [row.get(prefix + key) for prefix in ("analytic_", "raw_")] if compared else []
+    beside = ", ".join(f"{other:.{digits}f}" for other in others if other is not None)
+    return f"{value:.{digits}f}" + (f" ({beside})" if beside else "")
 
 
 def over_time(rows: Sequence[Row]) -> Iterator[str]:
     """Median errors after so many seconds, over the clips that are so long, and at the end of all."""
-    yield "| after | clips | focal length, median | gravity, median and worst |"
+    yield "| after | clips | focal length, median (analytic) | gravity, median and worst (analytic) |"
     yield "|---|---|---|---|"
     moments = {f"{k.removeprefix('after_').removesuffix('s')} s": k for k in rows[0] if k.startswith("after_")}
     for name, key in {**moments, "the whole clip": None}.items():
         known = [row if key is None else row[key] for row in rows if key is None or row.get(key) is not None]
-        focal, gravity = np.abs(numbers(known, "focal_err_pct")), numbers(known, "gravity_err_deg")
-        cells = (f"{np.median(focal):.1f} %" if len(focal) else "-",
-                 f"{np.median(gravity):.1f}°, {gravity.max():.1f}°" if len(gravity) else "-")  # fmt: skip
-        yield f"| {name} | {len(known)} | {cells[0]} | {cells[1]} |"
+        other = "analytic_" if key is None else ""
+        beside = known if key is None else [a for row in rows if (a := row.get(f"analytic_{key}")) is not None]
+        focal, gravity = (
+            f"{_over(known, k, unit)} ({_over(beside, other + k, unit)})"
+            for k, unit in (("focal_err_pct", " %"), ("gravity_err_deg", "°"))
+        )
+        yield f"| {name} | {len(known)} | {focal} | {gravity} |"
+
+
+def _over(rows: Sequence[Row], key: str, unit: str) -> str:
+    values = np.abs(numbers(rows, key))
+    if not len(values):
+        return "-"
+    worst = f", {values.max():.1f}{unit}" if "gravity" in key else ""
+    return f"{np.median(values):.1f}{unit}{worst}"
 
 
 def markdown(rows: Sequence[Row], picture: str | None) -> str:

@@ -137,7 +137,7 @@ def _reading(landmarks: Landmarks, out: Mapping[str, NDArray[Any]], row: int) ->
     log_focal, log_scale = out["log_focal"][row].tolist()
     return Reading(
         landmarks=landmarks,
-        points_m=out["points_m"][row].astype(np.float64),
+        points_m=out["landmarks_m"][row].astype(np.float64),
         sigma_m=np.exp(out["log_sigma_m"][row].astype(np.float64)),
         Rs_6d=out["Rs_6d"][row].astype(np.float64),
         up_ray=out["up_ray"][row].astype(np.float64),
@@ -147,3 +147,11 @@ def _reading(landmarks: Landmarks, out: Mapping[str, NDArray[Any]], row: int) ->
         feature=out["feature"][row].copy(),
         log_kappa=log_kappa,
     )
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The trained networks, ready to run: what reads people, and what corrects their roots in the world."""
+
+    reads: Runs
+    corrects: Runs

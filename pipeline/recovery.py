@@ -30,6 +30,7 @@ _HIPS = np.array([LANDMARK["left_hip"], LANDMARK["right_hip"]])
 REFINE_STEPS = 1
 #: Of landmarks that are said not to err: of an image landmark, over the person's extent in the picture, and in metres.
 LEAST_SIGMA_IMAGE, LEAST_SIGMA_M = 0.001, 0.005
+_LAPLACE = np.sqrt(2.0)  # standard deviation of a Laplace distribution over its scale
 LENGTH_SHARE = 0.7  # error of a length that many looks give, over that of a landmark
 
 #: Which landmarks a joint's confidence comes from.
@@ -194,14 +195,16 @@ class LandmarkRecovery:
         carrying[:, BODY] = weights
         points = unbiased_points(rays, points, carrying, self._errors)
         points *= np.array([track.scale for track in tracks])[:, None, None]
+        sigma_depth_m = np.full(weights.shape, self._sigma_depth_m)
         for i, (detection, _) in enumerate(people):
             if detection.track_id in readings:
-                size = group.stature_m[i] / STATURE_M
-                points[i] = on_rays(rays[i], size * readings[detection.track_id].points_m, carrying[i])
+                reading, size = readings[detection.track_id], group.stature_m[i] / STATURE_M
+                points[i] = on_rays(rays[i], size * reading.points_m, carrying[i])
+                sigma_depth_m[i] = np.maximum(size * _LAPLACE * reading.sigma_m[BODY, 1], LEAST_SIGMA_M)
         Rs = joint_rotations(points, visibility, group.rest)
         depths = points[:, BODY, 2]
         middle = points[:, _HIPS, 2].mean(1)
-        seen = Evidence(rays[:, BODY], weights, depths - middle[:, None], self._sigma_image, self._sigma_depth_m)
+        seen = Evidence(rays[:, BODY], weights, depths - middle[:, None], self._sigma_image, sigma_depth_m)
         places = _place(group.linkage(Rs)[1], seen.rays, weights, middle)
         Rs, places, joints = refined(group.linkage, Rs, places, seen, REFINE_STEPS)
         limited = within_limits(Rs)

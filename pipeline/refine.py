@@ -101,14 +101,15 @@ class Evidence:
     rays      (P, n, 2) normalised, x/z and y/z
     weights   (P, n) visibility, 0 outside the picture
     depths_m  (P, n) along the optical axis, from the middle of the hips
-    sigma_image, sigma_depth_m  of a landmark in the picture, over the person's extent there, and along the view
+    sigma_image    of a landmark in the picture, over the person's extent there
+    sigma_depth_m  along the view, of all or (P, n) of each
     """
 
     rays: Array
     weights: Array
     depths_m: Array
     sigma_image: float
-    sigma_depth_m: float
+    sigma_depth_m: float | Array
 
 
 def refined(linkage: Linkage, Rs: Array, places: Array, seen: Evidence, steps: int = 1) -> tuple[Array, Array, Array]:
