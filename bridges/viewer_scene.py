@@ -44,10 +44,10 @@ class Scene:
     def show(self, message: PoseMessage) -> None:
         """Everybody to where they are; those who left vanish."""
         calibration = message.calibration
-        if (calibration.id, message.camera) != self._calibration:
-            self._calibration = calibration.id, message.camera
-            self._place_camera(calibration, message.camera)
         with self._server.atomic():
+            if (calibration.id, message.camera) != self._calibration:
+                self._calibration = calibration.id, message.camera
+                self._place_camera(calibration, message.camera)
             self._keep({person.id for person in message.people})
             for person in message.people:
                 if person.id not in self._people:
