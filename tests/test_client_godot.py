@@ -55,7 +55,7 @@ def test_joints_and_an_avatars_bones_are_where_they_belong(tmp_path: Path) -> No
     # an avatar of other proportions whose bones have axes of their own
     avatar = open_body().shaped(np.random.default_rng(5).normal(0, 1, 10))
     axes = frames.quat_xyzw(frames.exp_so3(np.random.default_rng(6).normal(0, 1, (22, 3))))
-    setup = {"port": port, "axes": axes.tolist(), "joints": (avatar.joints_rest[:22] + [0, 0.9, 0]).tolist()}
+    setup = {"port": port, "axes": axes.tolist(), "joints": np.add(avatar.joints_rest[:22], [0, 0.9, 0]).tolist()}
     environment = os.environ | {"RECEIVER_SETUP": json.dumps(setup), "HOME": str(tmp_path)}
     command = [str(GODOT), "--path", str(tmp_path), "-s", "main.gd"]
     message = messages.pose_message(result, 0, 0)
