@@ -1,5 +1,5 @@
-// Prints where everybody is, in Unity's axes. Needs NetMQ and Newtonsoft.Json (in Unity: NuGetForUnity and the
-// package com.unity.nuget.newtonsoft-json; there, call Read from a thread of its own and hand the poses to Update).
+// Prints where everybody is, in Unity's axes (left-handed, metres, y up). Needs NetMQ and Newtonsoft.Json. For Unity
+// itself there is MocapReceiver.cs.
 using System;
 using NetMQ;
 using NetMQ.Sockets;
@@ -16,7 +16,7 @@ public static class Subscriber
         string text = socket.ReceiveFrameString(), newer;
         while (socket.TryReceiveFrameString(out newer)) text = newer;  // only the newest frame is of interest
         JObject message = JObject.Parse(text.Substring(text.IndexOf('\0') + 1));
-        if ((int)message["v"] > 1) throw new NotSupportedException("Update this reader: schema version " + message["v"]);
+        if ((int)message["v"] > 1) throw new NotSupportedException("Update this: schema version " + message["v"]);
         return message;
     }
 
