@@ -105,7 +105,7 @@ def whmr_engine(
 
     kind = torch.device(device).type
     whole = as_trained and precision == "fp32"
-    module = part(net, name) if whole else in_precision(net, name, precision, wide_tz=kind == "cpu")
+    module = part(net, name) if whole else in_precision(net, name, precision, for_cpu=kind == "cpu")
     if kind != "cpu":
         # moving would take the network's own weights along
         module = copy.deepcopy(module)

@@ -85,8 +85,8 @@ def test_a_folded_engine_is_the_same_with_less_to_do(name):
     module = parts.part(shallow(), name)
     feed = parts.example(name, 2, 3, SMALL_WH)
     expected = module(*feed.values())
-    for wide_tz in (False, True):
-        less = folded(module, wide_tz)
+    for for_cpu in (False, True):
+        less = folded(module, for_cpu)
         for ours, theirs in zip(less(*feed.values()), expected, strict=True):
             assert ratio(ours, theirs) < 1e-5
         assert not any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in less.modules())

@@ -5,14 +5,15 @@ engine     as trained                                        folded
 =========  ================================================  =======================================
 all        convolution, batch norm                           convolution
 camera     three heads                                       one of 768 outputs
-body       Tz: 7x7 of stride 3, 7x7 of stride 2 (1.0 GMAC)   25x25 of stride 6 (0.17 GMAC)
+body *     Tz: 7x7 of stride 3, 7x7 of stride 2 (1.0 GMAC)   25x25 of stride 6 (0.17 GMAC)
+body *     the encoder's MLPs over 192 tokens                1x1 convolutions over 16x12 pixels
 body       Tz: 216 -> 12 -> 1, batch norm                    216 -> 1
 regress    a round: 2378 -> 1024 -> 1024 -> 229              2378 -> 229
 regress    OrientCorrect: 2164 -> 2048 -> 2048 -> 9          2164 -> 9
 =========  ================================================  =======================================
 
-The products are worked out in double precision, once. The wide convolution has five outputs that are sums of 160,000
-numbers each, which suits a CPU and no GPU; so it is an option.
+The products are worked out in double precision, once. * is for CPUs: the wide convolution has five outputs that are
+sums of 160,000 numbers each, which no GPU shares out well; and OpenVINO convolves faster than it multiplies matrices.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from engines.whmr.camera_net import Bottleneck, CameraLogits, CameraNet, ResNet50
@@ -31,6 +33,10 @@ from engines.whmr.geometry import rotation_to_6d
 from engines.whmr.orient import OrientCorrect
 from engines.whmr.parts import BodyPart, CameraPart, RegressPart
 from engines.whmr.regressor import CAM, POSE, SHAPE, Regressor, State
+from engines.whmr.vit import Block, Mlp, Vit
+
+#: Rows and columns of the encoder's tokens.
+PATCHES = (16, 12)
 
 
 class FoldedHeads(nn.Module):
@@ -77,10 +83,23 @@ class FoldedOrient(nn.Module):
         return (root + added).reshape(-1, 3, 3)
 
 
-def folded(part: nn.Module, wide_tz: bool) -> nn.Module:
+class PixelMlp(nn.Module):
+    """`Mlp` of the encoder as two 1x1 convolutions: (B, 192, C) -> (B, 192, C)."""
+
+    def __init__(self, of: Mlp) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = _pointwise(of.fc1), _pointwise(of.fc2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `Mlp`."""
+        pixels = x.transpose(1, 2).reshape(x.shape[0], x.shape[2], *PATCHES)
+        return self.fc2(F.gelu(self.fc1(pixels))).flatten(2).transpose(1, 2)
+
+
+def folded(part: nn.Module, for_cpu: bool) -> nn.Module:
     """An engine of `engines.whmr.parts` in eval mode with folded copies of its layers; `part` keeps its own.
 
-    wide_tz: fold Tz's convolutions too. Raises TypeError for another module.
+    for_cpu: also what is marked in the module's table. Raises TypeError for another module.
     """
     whole = copy.copy(part)
     whole._modules = dict(part._modules)
@@ -88,8 +107,9 @@ def folded(part: nn.Module, wide_tz: bool) -> nn.Module:
         whole.net = FoldedHeads(whole.net)  # type: ignore[assignment]
     elif isinstance(whole, BodyPart):
         whole.deconv = _folded_deconv(whole.deconv)
-        if wide_tz:
+        if for_cpu:
             whole.convolutions = joined(whole.convolutions)  # type: ignore[assignment]
+            whole.encoder = _with_pixels(whole.encoder)
         whole.layers = _folded_tz(whole.layers)
     elif isinstance(whole, RegressPart):
         whole.regressors = [FoldedRegressor(r) for r in whole.regressors]  # type: ignore[misc]
@@ -139,6 +159,20 @@ def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
     layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
     layer.weight, layer.bias = (nn.Parameter(x.detach().float()) for x in (weight, bias))
     return layer
+
+
+def _pointwise(layer: nn.Linear) -> nn.Conv2d:
+    conv = nn.Conv2d(layer.in_features, layer.out_features, 1, device="meta")
+    conv.weight, conv.bias = nn.Parameter(layer.weight.detach()[..., None, None]), layer.bias
+    return conv
+
+
+def _with_pixels(of: Vit) -> Vit:
+    memo: dict[int, object] = {id(p): p for p in of.parameters()}
+    encoder: Vit = copy.deepcopy(of, memo)
+    for block in cast(Sequence[Block], encoder.blocks):
+        block.mlp = PixelMlp(block.mlp)  # type: ignore[assignment]
+    return encoder
 
 
 def _folded_resnet(of: ResNet50) -> ResNet50:

@@ -76,7 +76,7 @@ def halved(net: WHMR, name: str) -> nn.Module:
 
     Raises ValueError for an unknown name.
     """
-    whole = folded(part(net, name), wide_tz=False)
+    whole = folded(part(net, name), for_cpu=False)
     if isinstance(whole, CameraPart):
         return HalfCamera(whole).eval()
     if isinstance(whole, BodyPart):
@@ -87,11 +87,11 @@ def halved(net: WHMR, name: str) -> nn.Module:
     return whole.eval()
 
 
-def in_precision(net: WHMR, name: str, precision: str, wide_tz: bool = True) -> nn.Module:
-    """The engine `name`, folded, in "fp32" or "fp16"; `wide_tz` as in `folded`, for fp32 only.
+def in_precision(net: WHMR, name: str, precision: str, for_cpu: bool = True) -> nn.Module:
+    """The engine `name`, folded, in "fp32" or "fp16"; `for_cpu` as in `folded`, for fp32 only.
 
     Raises ValueError for another precision or name.
     """
     if precision not in ("fp32", "fp16"):
         raise ValueError(f"precision: expected fp32 or fp16, got {precision}.")
-    return halved(net, name) if precision == "fp16" else folded(part(net, name), wide_tz)
+    return halved(net, name) if precision == "fp16" else folded(part(net, name), for_cpu)

@@ -25,7 +25,7 @@ from engines.whmr.parts import PARTS
 STORE = Path(__file__).parents[1] / "store" / "whmr"
 MANIFEST, BODY = "manifest.json", "body.npz"
 #: Counts up whenever what is exported changes, so that older exports are refused.
-FORMAT = 2
+FORMAT = 3
 _BODY_ARRAYS = ("v_template", "shapedirs", "J_regressor", "lbs_weights", "posedirs", "faces_tensor")
 
 
