@@ -54,15 +54,34 @@ def _arguments() -> argparse.ArgumentParser:
     motions.add_argument("--out", type=Path, required=True, help="file to write, .npz, outside the repository")
     motions.add_argument("--seed", type=int, default=5)
     motions.add_argument("--share", type=float, default=1.0, help="how much of the made-up motions (1: all 450)")
+    renders = parts.add_parser("render", help="pictures of people moving, seen by the landmark network, in shards")
+    renders.add_argument("--motions", type=Path, required=True, help="file of the part `motions`")
+    renders.add_argument("--out", type=Path, required=True, help="folder for the shards, outside the repository")
+    renders.add_argument("--sequences", type=int, default=4000, help="of 8 pictures each")
+    renders.add_argument("--seed", type=int, default=5)
+    renders.add_argument("--workers", type=int, default=1, help="processes, each of one thread")
     return parser
+
+
+def make_renders(options: argparse.Namespace) -> str:
+    """Makes the shards that are missing; returns a line that says what there is."""
+    from training.data.renders import render
+
+    done = of = 0
+    for done, of in render(options.motions, options.out, options.sequences, options.seed, options.workers):
+        progress(done, of, "shards")
+    return f"{options.out}: {done} of {of} shards"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one part; returns the exit status."""
     options = _arguments().parse_args(arguments)
     try:
+        if options.part == "render":
+            sys.stdout.write(make_renders(options) + "\n")
+            return 0
         motions = make_motions(options.motion, options.out, options.seed, options.share)
-    except OSError as e:
+    except (OSError, KeyError) as e:
         sys.stderr.write(f"{e}\n")
         return 2
     seconds = sum(len(m.t_world_root) / m.fps for m in motions)

@@ -148,7 +148,7 @@ class CmuPoses:
         return Pose("cmu", root, Rs)
 
 
-_MIRROR = np.array([
+MIRROR = np.array([
     JOINT[n.replace("left", "?").replace("right", "left").replace("?", "right")] for n in JOINT_NAMES
 ])  # fmt: skip
 
@@ -156,7 +156,7 @@ _MIRROR = np.array([
 def mirrored(R_world_root: Array, Rs_parent_joint: Array) -> tuple[Array, Array]:
     """The pose in a mirror: left and right change places, rotations are reflected in the plane x = 0."""
     M = np.diag([-1.0, 1.0, 1.0])
-    return M @ R_world_root @ M, (M @ Rs_parent_joint @ M)[_MIRROR[1:] - 1]
+    return M @ R_world_root @ M, (M @ Rs_parent_joint @ M)[MIRROR[1:] - 1]
 
 
 @dataclass(frozen=True, eq=False)
