@@ -13,7 +13,9 @@ def main(arguments: list[str]) -> None:
     bpy.ops.wm.read_factory_settings(use_empty=True)
     scene = bpy.context.scene
     scene.render.fps, scene.render.fps_base = round(fps), round(fps) / fps
-    bpy.ops.import_scene.gltf(filepath=source, bone_heuristic="BLENDER", disable_bone_shape=True)
+    wanted = {"bone_heuristic": "BLENDER", "disable_bone_shape": True}
+    known = bpy.ops.import_scene.gltf.get_rna_type().properties.keys()
+    bpy.ops.import_scene.gltf(filepath=source, **{name: value for name, value in wanted.items() if name in known})
     scene.frame_start, scene.frame_end = 0, count - 1
     bpy.ops.export_scene.fbx(
         filepath=target,

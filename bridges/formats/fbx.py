@@ -1,12 +1,13 @@
 """FBX through Blender, which is the only free writer of it: the body of `glb.py`, one person a file, y up.
 
-Blender is taken from the package `bpy` of this Python, or else the program `blender` on the PATH; it runs in a process
-of its own.
+Blender is the Python with the package `bpy` that the environment variable BLENDER_PYTHON names, or the program `blender`
+on the PATH, or `bpy` beside this program; it runs in a process of its own.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -21,13 +22,16 @@ _SCRIPT = Path(__file__).with_name("blender_fbx.py")
 
 def blender_command() -> list[str]:
     """How to start Blender with a script of ours, up to its arguments; ImportError when there is no Blender."""
-    if importlib.util.find_spec("bpy") is not None:
-        return [sys.executable, str(_SCRIPT), "--"]
+    if python := os.environ.get("BLENDER_PYTHON"):
+        return [python, "-P", str(_SCRIPT), "--"]
     if blender := shutil.which("blender"):
         return [blender, "--background", "--factory-startup", "--python-exit-code", "1", "--python", str(_SCRIPT), "--"]
+    if importlib.util.find_spec("bpy") is not None:
+        return [sys.executable, "-P", str(_SCRIPT), "--"]
     raise ImportError(
-        "FBX is written by Blender, which was not found: install Blender so that `blender` starts it, or type "
-        "pip install bpy (Blender 5.0 as a package is for Python 3.11); or write .glb, which Blender imports."
+        "FBX is written by Blender, which was not found: install it so that `blender` starts it, or make it a Python of "
+        "its own (python3.11 -m venv blender && blender/bin/pip install bpy==5.0.1; its numpy is older than the "
+        "stream's) and set BLENDER_PYTHON=blender/bin/python; or write .glb, which Blender imports."
     )
 
 
@@ -37,8 +41,11 @@ def write(path: Path, scene: Scene) -> None:
     with tempfile.TemporaryDirectory() as folder:
         body = Path(folder) / "body.glb"
         glb.write(body, scene)
-        numbers = [repr(scene.fps), str(scene.count)]
-        done = subprocess.run([*command, str(body), str(path), *numbers], capture_output=True, text=True, check=False)
+        arguments = [str(body), str(path.resolve()), repr(scene.fps), str(scene.count)]
+        try:
+            done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+        except OSError as error:
+            raise OSError(f"Blender cannot be started as {command[0]}: {error.strerror}.") from error
     if done.returncode or not path.exists():
         said = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[-1]
         raise OSError(f"Blender did not write {path}, its last words: {said}")
