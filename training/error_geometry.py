@@ -190,7 +190,7 @@ class Views:
         found = self.plane_of(points_px)
         error = found - self.plane
         seen = found - 0.5 * (found[:, 23:24] + found[:, 24:25])
-        xy = self._rolled(points_m[..., :2])
+        xy = self.in_view(points_m[..., :2])
         ideal = seen * self._perspective(points_m[..., 2])[..., None]
         size = ((ideal * xy).sum((1, 2)) / (ideal * ideal).sum((1, 2)).clamp_min(1e-6)).clamp(0.4, 4.0)
         excess = (xy - size[:, None, None] * ideal) / size[:, None, None]
@@ -213,7 +213,8 @@ class Views:
         metres = torch.stack([cos * x + sin * y, cos * y - sin * x, z], -1)
         return self.pixels(found), logit.clamp(-LOGIT_LIMIT, LOGIT_LIMIT).sigmoid(), metres
 
-    def _rolled(self, xy: Tensor) -> Tensor:
+    def in_view(self, xy: Tensor) -> Tensor:
+        """(N, 33, 2) across the ray in view axes, of x and y (N, 33, 2) in ray axes."""
         cos, sin = self.roll[:, None, 0], self.roll[:, None, 1]
         return torch.stack([cos * xy[..., 0] - sin * xy[..., 1], sin * xy[..., 0] + cos * xy[..., 1]], -1)
 

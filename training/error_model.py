@@ -3,10 +3,14 @@
 A small network says of a true body before its camera what the landmark network will make of it on average and how
 surely (`training.error_model_fit`). What it leaves over is taken from a bank of real residuals over time, of bodies
 seen alike: so errors keep their correlations among landmarks, over time, and between image, depth and visibility.
+
+    python -m training.error_model --report --work renders --model error_model.safetensors
 """
 
 from __future__ import annotations
 
+import argparse
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +21,11 @@ from torch.nn import functional as F
 
 from training.error_geometry import N_MARKS, N_TARGETS, Views, exchanged, mirror_targets
 
-FORMAT = 2
+FORMAT = 3
 #: Residuals of the bank are asinh(z) in steps of 1 / STEPS.
 STEPS = 31.0
 NEAREST_ROWS = 24
+AT_ONCE = 960  # pictures
 LOG_SIGMA = (-6.0, 2.0)
 
 
@@ -63,28 +68,48 @@ def components_of(targets: Tensor, weights: dict[str, Tensor]) -> Tensor:
     return ((targets - weights["target_mean"]) / weights["target_scale"]) @ weights["basis"].T
 
 
-def view_keys(features: Tensor) -> Tensor:
-    """(N, KEYS) which views are alike: facing, lean, limbs, what is cut off or hidden, size and distance.
+def view_keys(features: Tensor, mean: Tensor, log_sigma: Tensor, weights: dict[str, Tensor]) -> Tensor:
+    """(N, KEYS) which views are alike, and what is said of them: how seen and how sure each limb is.
 
-    The first columns change sign in a mirror or change places with the next, see `mirror_keys`.
+    First what a mirror changes the sign of, then what it leaves, then left limbs and right limbs; see `mirror_keys`.
     """
     marks = features[:, : N_MARKS * 8].unflatten(-1, (8, N_MARKS))
     p, inside, hidden = marks[:, :3], marks[:, 6], marks[:, 7]
     across = 2.0 * (p[:, :, 11] - p[:, :, 12] + p[:, :, 23] - p[:, :, 24])
     trunk = p[:, :, 11] + p[:, :, 12]
     thighs = 0.7 * (p[:, :, 25] + p[:, :, 26])
-    signed = torch.stack([across[:, 0], across[:, 1], trunk[:, 0], thighs[:, 0], features[:, -4]], -1)
-    same = torch.stack([across[:, 2], trunk[:, 1], trunk[:, 2], thighs[:, 1], thighs[:, 2], features[:, -7],
-                        features[:, -9], 0.5 * features[:, -8], 0.5 * features[:, -6], features[:, -3],
-                        inside[:, :11].mean(-1)], -1)  # fmt: skip
-    left, right = ([13, 15, 19], [25, 27, 31]), ([14, 16, 20], [26, 28, 32])
-    pairs = [
-        0.7 * channel[:, k].mean(-1)
-        for side in (left, right)
-        for channel, limbs in ((inside, side), (hidden, side))
-        for k in limbs
-    ]
+    signed = torch.stack([across[:, 1], across[:, 2], trunk[:, 0], thighs[:, 0], features[:, -4], features[:, -5]], -1)
+    same = torch.stack([across[:, 0], trunk[:, 1], trunk[:, 2], thighs[:, 1], thighs[:, 2], features[:, -9],
+                        features[:, -8], features[:, -6], features[:, -3], inside[:, :11].mean(-1)], -1)  # fmt: skip
+    seen = weights["target_mean"][5 * N_MARKS :] + weights["target_scale"][5 * N_MARKS :] * (
+        mean @ weights["basis"][:, 5 * N_MARKS :]
+    )
+    sure = log_sigma[:, : 2 * N_MARKS].unflatten(-1, (2, N_MARKS)).mean(1)
+    pairs = []
+    for side in (0, 1):
+        arm, leg = [13 + side, 15 + side, 19 + side], [25 + side, 27 + side, 31 + side]
+        pairs += [channel[:, k].mean(-1) for channel in (inside, hidden) for k in (arm, leg)]
+        pairs += [seen[:, k] for k in (arm[0], arm[1], leg[0], leg[1])]
+        pairs += [sure[:, k].mean(-1) for k in ([arm[0]], [arm[1], arm[2]], [leg[0]], [leg[1], leg[2]])]
     return torch.cat([signed, same, torch.stack(pairs, -1)], -1)
+
+
+N_SIGNED, N_SAME, N_PAIRS = 6, 10, 12
+#: How much each key counts, by kind: view; inside, hidden, how seen, how sure.
+KEY_WEIGHTS = (0.3, 0.3, 0.3, 1.0, 1.0)
+
+
+def key_weights() -> Tensor:
+    """(KEYS,)."""
+    view, inside, hidden, seen, sure = KEY_WEIGHTS
+    side = [inside] * 2 + [hidden] * 2 + [seen] * 4 + [sure] * 4
+    return torch.tensor([view] * (N_SIGNED + N_SAME) + side + side)
+
+
+def mirror_keys(keys: Tensor) -> Tensor:
+    """Keys (N, KEYS) of the same views in a mirror."""
+    signed, same = keys[:, :N_SIGNED], keys[:, N_SIGNED : -2 * N_PAIRS]
+    return torch.cat([-signed, same, keys[:, -N_PAIRS:], keys[:, -2 * N_PAIRS : -N_PAIRS]], -1)
 
 
 def mirror_components(weights: dict[str, Tensor]) -> Tensor:
@@ -92,19 +117,6 @@ def mirror_components(weights: dict[str, Tensor]) -> Tensor:
     scale, basis = weights["target_scale"], weights["basis"]
     seen = mirror_targets(basis * scale) / scale
     return (seen @ basis.T).T.round()
-
-
-N_SIGNED, N_PAIRS = 5, 4
-
-
-def mirror_keys(keys: Tensor) -> Tensor:
-    """Keys (N, KEYS) of the same views in a mirror."""
-    left, right = keys[:, -2 * N_PAIRS : -N_PAIRS], keys[:, -N_PAIRS:]
-    middle = keys[:, N_SIGNED : -2 * N_PAIRS].clone()
-    # How far the left side is nearer than the right: first of those that are not signed
-    middle[:, 0] = -middle[:, 0]
-    signed = keys[:, :N_SIGNED] * torch.tensor([1.0, -1, -1, -1, -1])
-    return torch.cat([signed, middle, right, left], -1)
 
 
 class LandmarkErrors:
@@ -118,7 +130,8 @@ class LandmarkErrors:
         self._bank = torch.cat([z, z @ mirror_components(self.weights).T]).sinh()
         self._flips = tensors["bank_flips"].repeat(2, 1).long()
         keys = tensors["bank_keys"].float()
-        self._keys = torch.cat([keys, mirror_keys(keys)])
+        self._bank_keys = torch.cat([keys, mirror_keys(keys)]) / self.weights["key_scale"]
+        self._bank_norm = self._bank_keys.square().sum(-1)
 
     @classmethod
     def load(cls, path: str | Path) -> LandmarkErrors:
@@ -158,18 +171,28 @@ class LandmarkErrors:
         Same generator, same result. Raises ValueError when shapes do not fit.
         """
         B, T = _checked(landmarks_camera, K, size_wh, stature_m, t_s, hidden_by_m)
-        views = Views.of(landmarks_camera.float(), K.float(), size_wh.float(), stature_m.float(), hidden_by_m)
+        times = t_s.expand(B, T).float()
+        # As much at once as a processor's cache holds
+        rows = max(1, AT_ONCE // max(T, 1))
+        parts = []
+        for k in range(0, max(B, 1), rows):
+            a = slice(k, k + rows)
+            hidden = None if hidden_by_m is None else hidden_by_m[a].float()
+            views = Views.of(
+                landmarks_camera[a].float(), K[a].float(), size_wh[a].float(), stature_m[a].float(), hidden
+            )
+            parts.append(self._sample(views, times[a], generator))
+        return Found(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def _sample(self, views: Views, t_s: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        B, T = t_s.shape
         features = views.features()
         mean, log_sigma, logit = network(features, self.weights)
-        keys = view_keys(features).view(B, T, -1).mean(1)
-        z, flips = self._residuals(keys, t_s.expand(B, T).float(), generator)
-        px, visibility, metres = views.decode(targets_of(mean + log_sigma.exp() * z.flatten(0, 1), self.weights))
-        state = flips.flatten()
-        px, visibility, metres = (exchanged(v, state) for v in (px, visibility, metres))
-        return Found(
-            px.unflatten(0, (B, T)), visibility.unflatten(0, (B, T)), metres.unflatten(0, (B, T)),
-            self._found(logit.view(B, T), generator),
-        )  # fmt: skip
+        keys = view_keys(features, mean, log_sigma, self.weights)
+        z, flips = self._residuals(keys.view(B, T, keys.shape[-1]).mean(1), t_s, g)
+        targets = targets_of(mean + log_sigma.exp() * z.flatten(0, 1), self.weights)
+        px, visibility, metres = (exchanged(v, flips.flatten()).unflatten(0, (B, T)) for v in views.decode(targets))
+        return px, visibility, metres, self._found(logit.view(B, T), g)
 
     def _found(self, logit: Tensor, g: torch.Generator) -> Tensor:
         """(B, T) bool; pictures of one window are found or missed together more often than by chance."""
@@ -194,21 +217,27 @@ class LandmarkErrors:
         """Whitened residuals (B, T, N_TARGETS) of views alike, and exchanged sides (B, T)."""
         B = len(t_s)
         scaled = keys / self.weights["key_scale"]
-        bank = self._keys / self.weights["key_scale"]
-        far = (bank * bank).sum(-1) - 2.0 * scaled @ bank.T
-        near = far.topk(min(NEAREST_ROWS, len(bank)), dim=1, largest=False, sorted=False).indices
-        row = near[torch.arange(B), torch.randint(near.shape[1], (B,), generator=g)]
+        far = self._bank_norm - 2.0 * scaled @ self._bank_keys.T
+        near = far.topk(min(NEAREST_ROWS, len(self._bank)), dim=1, largest=False, sorted=False).indices
+
+        def pick(columns: int) -> Tensor:
+            at = torch.randint(near.shape[1], (B, columns), generator=g)
+            return near[torch.arange(B)[:, None], at]
+
         at = self._steps(t_s, g)
         last = self._bank.shape[1] - 1
+        row = pick(1)
         low = (at + 1e-4).floor().clamp_max(max(last - 1, 0))
         w = (at - low).clamp(0, 1)[..., None]
-        w = torch.where(w < 1e-3, 0.0, w)
         i = low.long()
-        a, b = self._bank[row[:, None], i], self._bank[row[:, None], (i + 1).clamp_max(last)]
-        # Between two pictures the mean of both would tremble less than either
-        spread = (w * w + (1 - w) ** 2 + 2 * w * (1 - w) * self.weights["step_correlation"]).rsqrt()
-        flips = self._flips[row[:, None], at.round().long()]
-        return (a + w * (b - a)) * spread, flips
+        flips = self._flips[row, at.round().long()]
+        if not bool((w > 1e-3).any()):
+            return self._bank[row, i], flips
+        z = torch.lerp(self._bank[row, i], self._bank[row, (i + 1).clamp_max(last)], w)
+        # The mean of two pictures trembles less than either: the rest is that of others
+        kept = w * w + (1 - w) ** 2 + 2 * w * (1 - w) * self.weights["step_correlation"]
+        others = self._bank[pick(t_s.shape[1]), torch.randint(last + 1, t_s.shape, generator=g)]
+        return z + (1.0 - kept).clamp_min(0.0).sqrt() * others, flips
 
 
 def _checked(
@@ -229,3 +258,24 @@ def _checked(
         if tuple(value.shape) not in shapes:
             raise ValueError(f"{name}: expected {' or '.join(map(str, shapes))}, got {tuple(value.shape)}.")
     return B, T
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prints how well the model matches renders that it was not fitted on; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.error_model", description=(__doc__ or "").splitlines()[0],
+        epilog="example: python -m training.error_model --report --work renders --model error_model.safetensors",
+    )  # fmt: skip
+    parser.add_argument("--report", action="store_true", required=True, help="compare model and renders, print tables")
+    parser.add_argument("--work", type=Path, required=True, nargs="+", help="folders of renders")
+    parser.add_argument("--model", type=Path, required=True, help="file of `python -m training.error_model_fit`")
+    parser.add_argument("--clips", type=Path, nargs="*", default=[], help="real clips with joint truth")
+    options = parser.parse_args(arguments)
+    from training.error_model_report import report
+
+    sys.stdout.write(report(options.work, LandmarkErrors.load(options.model), options.clips))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

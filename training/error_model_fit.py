@@ -9,117 +9,32 @@ from __future__ import annotations
 
 import argparse
 import logging
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.frames import Array
-from training.anny_rig import LANDMARK_JOINTS
-from training.bake_body import measured_points
+from training.error_calibration import Calibration, student
 from training.error_geometry import (
     N_FEATURES,
     N_TARGETS,
     OTHER,
-    Views,
     exchanged,
     mirror_features,
     mirror_targets,
 )
-from training.error_model import FORMAT, STEPS, components_of, network, view_keys
+from training.error_model import FORMAT, STEPS, components_of, key_weights, mirror_keys, network, view_keys
+from training.error_renders import Renders, flips_of, held_out
 
 log = logging.getLogger(__name__)
 
-BELIEVED = 0.5
-HIDDEN, DROPOUT, DECAY, DEGREES = 224, 0.15, 0.05, 4.0
+HIDDEN, DROPOUT, DECAY = 224, 0.15, 0.05
 FOLDS = 5
 #: What errs together: the face, the shoulders, elbow, hand, hips, knee and foot; left ones stand for both sides.
 BLOCKS = (tuple(range(11)), (11,), (13,), (15, 17, 19, 21), (23, 24), (25,), (27, 29, 31))
 CHANNELS = ((0, 1), (2,), (3, 4), (5,))
-_JUDGED = ((11, 33), (13, 17), (25, 29))
-
-
-@dataclass(frozen=True, eq=False)
-class Renders:
-    """S sequences of T pictures each: truth, and what the landmark network found.
-
-    landmarks (S, T, 33, 3) true ones where the network puts them, camera metres; K (S, 3, 3), size_wh (S, 2),
-    stature_m (S,), hidden_by_m (S, T, 33), points_px (S, T, 33, 2), points_m (S, T, 33, 3), visibility (S, T, 33),
-    found (S, T) found and believed in, group (S,) the shard.
-    """
-
-    landmarks: Tensor
-    K: Tensor
-    size_wh: Tensor
-    stature_m: Tensor
-    hidden_by_m: Tensor
-    points_px: Tensor
-    points_m: Tensor
-    visibility: Tensor
-    found: Tensor
-    group: Tensor
-
-    def __len__(self) -> int:
-        return len(self.stature_m)
-
-    @classmethod
-    def load(cls, files: list[Path]) -> Renders:
-        """From shards; pictures (N, ...) count as sequences of one. Raises OSError when there is no file."""
-        if not files:
-            raise OSError("Expected shards *.npz of training.landmark_renders or training.make_data, found none.")
-        parts = [cls._shard(dict(np.load(f)), k) for k, f in enumerate(files)]
-        return cls(**{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)})
-
-    @classmethod
-    def _shard(cls, d: dict[str, np.ndarray], number: int) -> Renders:
-        if d["landmarks"].ndim == 3:
-            once = {"K", "stature_m", "joints_rest", "landmarks_rest"}
-            d = {k: v if k in once else v[:, None] for k, v in d.items()}
-        K = d["K"] if d["K"].ndim == 3 else d["K"][:, 0]
-        stature = d["stature_m"] if d["stature_m"].ndim == 1 else d["stature_m"][:, 0]
-        size = d["size_wh"].reshape(len(K), -1)[:, -2:] if "size_wh" in d else 2 * K[:, :2, 2] + 1
-        found = d["found"] & (d["score"] > BELIEVED)
-        values: dict[str, Array] = {
-            "landmarks": true_landmarks(d), "K": K, "size_wh": size, "stature_m": stature,
-            "hidden_by_m": d["hidden_by_m"], "points_px": d["points_px"], "points_m": d["points_m"],
-            "visibility": d["visibility"],
-        }  # fmt: skip
-        tensors = {k: torch.tensor(np.asarray(v), dtype=torch.float32) for k, v in values.items()}
-        return cls(**tensors, found=torch.tensor(found), group=torch.full((len(K),), number))
-
-    def where(self, keep: Tensor) -> Renders:
-        """Those sequences of a mask or an index."""
-        return Renders(**{f.name: getattr(self, f.name)[keep] for f in fields(Renders)})
-
-    def views(self, measured: bool = True) -> Views:
-        """All S * T pictures; with what was measured of hidden landmarks, or what the body alone tells."""
-        hidden = self.hidden_by_m if measured else None
-        return Views.of(self.landmarks, self.K, self.size_wh, self.stature_m, hidden)
-
-
-def true_landmarks(d: dict[str, np.ndarray]) -> Array:
-    """(S, T, 33, 3) camera metres: the shards' anatomical places moved to where the network puts its landmarks."""
-    rest, joints = d["landmarks_rest"], d["joints_rest"]
-    stature = np.asarray(d["stature_m"])
-    moved = rest - joints[..., LANDMARK_JOINTS, :] + stature[..., None, None] * measured_points()
-    moved = moved if moved.ndim == 4 else moved[:, None]
-    turns = d["Rs_camera_joint"][..., LANDMARK_JOINTS, :, :]
-    return np.asarray(d["joints"][..., LANDMARK_JOINTS, :] + (turns @ moved[..., None])[..., 0])
-
-
-def flips_of(views: Views, points_px: Tensor) -> Tensor:
-    """(N,) which sides the network exchanged: 0 none, 1 whole body, 2 arms, 3 legs."""
-    found = views.plane_of(points_px)
-    state = torch.zeros(len(found), dtype=torch.long)
-    for number in (3, 2, 1):
-        a, b = _JUDGED[number - 1]
-        own = (found - views.plane)[:, a:b].norm(dim=-1).median(1).values
-        other = (found - views.plane[:, OTHER])[:, a:b].norm(dim=-1).median(1).values
-        state[(other < 0.6 * own) & (own > 0.035)] = number
-    return state
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,20 +101,25 @@ def local_basis(x: Examples, rows: Tensor, scale: Tensor, middle: Tensor) -> tup
     return basis, sigma.clamp_min(1e-3).log()
 
 
-def fit_network(x: Examples, rows: Tensor, epochs: int, seed: int) -> dict[str, Tensor]:
-    """Weights for `error_model.network`, fitted on pictures `rows` (an index)."""
-    torch.manual_seed(seed)
-    found = rows[x.found[rows]]
-    both = torch.cat([x.told[found], mirror_features(x.told[found])])
-    goal = torch.cat([x.targets[found], mirror_targets(x.targets[found])])
+def ground(x: Examples) -> dict[str, Tensor]:
+    """The weights that are not learned by descent: means, scales and components, of pictures and their mirrors."""
+    both = torch.cat([x.told[x.found], mirror_features(x.told[x.found])])
+    goal = torch.cat([x.targets[x.found], mirror_targets(x.targets[x.found])])
     middle = goal.median(0).values
     middle = 0.5 * (middle + mirror_targets(middle))
     scale = (1.4826 * (goal - middle).abs().median(0).values).clamp_min(1e-4)
     scale = 0.5 * (scale + mirror_targets(scale.diag()).abs().sum(0))
-    basis, log_scale = local_basis(x, found, scale, middle)
-    w: dict[str, Tensor] = {
+    basis, log_scale = local_basis(x, x.found.nonzero()[:, 0], scale, middle)
+    return {
         "feature_mean": both.mean(0), "feature_scale": both.std(0).clamp_min(0.05),
         "target_mean": middle, "target_scale": scale, "basis": basis, "log_scale": log_scale,
+    }  # fmt: skip
+
+
+def fit_network(x: Examples, base: dict[str, Tensor], rows: Tensor, epochs: int, seed: int) -> dict[str, Tensor]:
+    """Weights for `error_model.network`, those of `ground` among them, fitted on pictures `rows` (an index)."""
+    torch.manual_seed(seed)
+    w: dict[str, Tensor] = base | {
         "w0": torch.randn(HIDDEN, N_FEATURES) / N_FEATURES**0.5, "b0": torch.zeros(HIDDEN),
         "w1": torch.randn(HIDDEN, HIDDEN) / HIDDEN**0.5, "b1": torch.zeros(HIDDEN),
         "w2": torch.randn(2 * N_TARGETS + 1, HIDDEN) * 0.01, "b2": torch.zeros(2 * N_TARGETS + 1),
@@ -230,25 +150,21 @@ def fit_network(x: Examples, rows: Tensor, epochs: int, seed: int) -> dict[str, 
     return {k: v.detach() for k, v in w.items()}
 
 
-def student(targets: Tensor, mean: Tensor, log_sigma: Tensor) -> Tensor:
-    """Negative log likelihood, without its constant, of Student's t with DEGREES degrees of freedom."""
-    z = (targets - mean) * (-log_sigma).exp()
-    return log_sigma + 0.5 * (DEGREES + 1) * torch.log1p(z * z / DEGREES)
-
-
-def residuals(x: Examples, epochs: int) -> tuple[Tensor, float]:
-    """Whitened residuals (N, N_TARGETS) by networks that did not see the picture's shard, and their mean likelihood."""
-    z = torch.full_like(x.targets, torch.nan)
-    total = []
+def residuals(x: Examples, base: dict[str, Tensor], epochs: int) -> tuple[Tensor, Calibration]:
+    """Whitened residuals (N, N_TARGETS) by networks that did not see the picture's shard, and what to make of them."""
+    mean, log_sigma, logit = torch.empty_like(x.targets), torch.empty_like(x.targets), torch.empty(len(x.found))
     for fold in range(FOLDS):
         out = x.group % FOLDS == fold
-        weights = fit_network(x, (~out).nonzero()[:, 0], epochs, fold)
-        mean, log_sigma, _ = network(x.measured[out], weights)
-        got = components_of(x.targets[out], weights)
-        z[out] = (got - mean) * (-log_sigma).exp()
-        inside = weights["target_scale"].log().mean()
-        total.append(student(got, mean, log_sigma)[x.found[out]].mean() + inside)
-    return z, float(torch.stack(total).mean())
+        weights = fit_network(x, base, (~out).nonzero()[:, 0], epochs, fold)
+        mean[out], log_sigma[out], logit[out] = network(x.measured[out], weights)
+    goal = components_of(x.targets, base)
+    calibration = Calibration.of(goal, mean, log_sigma, base["log_scale"], x.found, logit)
+    before = student(goal, mean, log_sigma)[x.found].mean()
+    mean, log_sigma = calibration(mean, log_sigma, base["log_scale"])
+    after = student(goal, mean, log_sigma)[x.found].mean()
+    log.info("likelihood of pictures not seen %.4f, calibrated %.4f; slopes %.2f, %.2f", before, after,
+             calibration.slope.mean(), calibration.sigma_slope.mean())  # fmt: skip
+    return (goal - mean) * (-log_sigma).exp(), calibration
 
 
 def guessed_sequences(z: Tensor, keys: Tensor, length: int, g: torch.Generator) -> Tensor:
@@ -269,15 +185,16 @@ def guessed_sequences(z: Tensor, keys: Tensor, length: int, g: torch.Generator) 
 def fit(renders: Renders, rows: int, epochs: int, seed: int) -> dict[str, Tensor]:
     """The tensors of the model's file; `rows` sequences at most go into the bank."""
     x = Examples.of(renders)
-    z, likelihood = residuals(x, epochs)
-    log.info("cross-fitted likelihood %.4f", likelihood)
-    weights = fit_network(x, torch.arange(len(x.found)), epochs, seed)
+    base = ground(x)
+    z, calibration = residuals(x, base, epochs)
+    weights = calibration.into(fit_network(x, base, torch.arange(len(x.found)), epochs, seed))
     S, T = renders.found.shape
     g = torch.Generator().manual_seed(seed)
     z, flips, found = z.view(S, T, -1), x.flips.view(S, T), renders.found
     keep = (found.float().mean(1) > 0.5).nonzero()[:, 0]
     keep = keep[torch.randperm(len(keep), generator=g)][:rows]
-    keys = view_keys(x.measured).view(S, T, -1).mean(1)
+    mean, log_sigma, logit = network(x.measured, weights)
+    keys = view_keys(x.measured, mean, log_sigma, weights).view(S, T, -1).mean(1)
     z, flips = filled(z[keep], flips[keep], found[keep])
     if T == 1:
         z = guessed_sequences(z[:, 0], keys[keep], 8, g)
@@ -288,9 +205,30 @@ def fit(renders: Renders, rows: int, epochs: int, seed: int) -> dict[str, Tensor
     return {
         **half,
         "bank_z": (z.asinh() * STEPS).round().clamp(-127, 127).to(torch.int8), "bank_flips": flips.to(torch.int8),
-        "bank_keys": keys[keep].half(), "step_s": torch.tensor(0.1), "key_scale": keys.std(0).clamp_min(0.05),
-        "step_correlation": correlation.clamp(0, 1), "found_correlation": torch.tensor(0.8),
+        "bank_keys": keys[keep].half(), "step_s": torch.tensor(0.1), "key_scale": key_scale(keys),
+        "step_correlation": correlation.clamp(0, 1), "found_correlation": found_correlation(logit.view(S, T), found, g),
     }  # fmt: skip
+
+
+def found_correlation(logit: Tensor, found: Tensor, g: torch.Generator) -> Tensor:
+    """How much pictures (S, T) of a sequence share of whether somebody is found, 0..1: where it varies as it does."""
+    S, T = found.shape
+    if T == 1:
+        return torch.tensor(0.8)
+    true = float(found.float().mean(1).var())
+    shared, own = torch.randn(S, 1, generator=g), torch.randn(S, T, generator=g)
+    shares = torch.linspace(0.0, 1.0, 51)
+    spread = [
+        float((torch.special.ndtr(c.sqrt() * shared + (1 - c).sqrt() * own) < logit.sigmoid()).float().mean(1).var())
+        for c in shares
+    ]
+    return shares[(torch.tensor(spread) - true).abs().argmin()]
+
+
+def key_scale(keys: Tensor) -> Tensor:
+    """(KEYS,) what counts as one step from view to view, over the views and their mirrors."""
+    both = torch.cat([keys, mirror_keys(keys)])
+    return both.std(0).clamp_min(0.02) / key_weights()
 
 
 def filled(z: Tensor, flips: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
@@ -317,7 +255,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    renders = Renders.load(sorted(options.work.glob(f"{options.shards}.npz")))
+    files = sorted(options.work.glob(f"{options.shards}.npz"))
+    renders = Renders.load([f for f in files if not held_out(f)])
     tensors = fit(renders, options.rows, options.epochs, options.seed)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     part = options.out.with_suffix(".part")
