@@ -22,6 +22,7 @@ import zmq
 from benchmarks import synthetic
 from bridges.livelink_pack import LiveLinkPacker
 from bridges.rokoko_pack import RokokoPacker
+from bridges.udp_json import pack as json_datagram
 from bridges.vmc_pack import VmcPacker
 from pipeline import frames, messages
 from pipeline.body import open_body
@@ -33,7 +34,7 @@ PATIENCE_S = 20.0
 #: Frames at the start that do not count: programs import, sockets meet.
 WARM = 10
 #: Datagrams of a frame with one person.
-DATAGRAMS = {"vmc": 2, "livelink": 1, "rokoko": 1}
+DATAGRAMS = {"vmc": 2, "livelink": 1, "rokoko": 1, "udp_json": 1}
 
 
 def walk() -> list[PersonMessage]:
@@ -56,6 +57,11 @@ def walk() -> list[PersonMessage]:
 
 def stream(people: list[PersonMessage]) -> list[bytes]:
     """Their messages, a frame each."""
+    return [messages.encode("pose", message) for message in frames_of(people)]
+
+
+def frames_of(people: list[PersonMessage]) -> list[PoseMessage]:
+    """Frames with one of them each."""
     calibration = messages.calibration_part(synthetic.camera())
     found = []
     for i, person in enumerate(people):
@@ -65,13 +71,15 @@ def stream(people: list[PersonMessage]) -> list[bytes]:
             t_wall_ns=t_ns, t_grab_ns=t_ns, t_publish_ns=t_ns, t_publish_wall_ns=t_ns, dropped=0, stages_ms={},
             calibration=calibration, people=(person,),
         )  # fmt: skip
-        found.append(messages.encode("pose", message))
+        found.append(message)
     return found
 
 
 def packing_us(frames_: int) -> dict[str, dict[str, float]]:
     """Median and 95th percentile of packing one person, microseconds, by bridge and option."""
     people = walk()
+    # the message around each person; they differ in their joints
+    whole = {p.joints_world_m.tobytes(): m for p, m in zip(people, frames_of(people), strict=True)}
     vmc, merged, live = VmcPacker(), VmcPacker(upper_chest="merge"), LiveLinkPacker()
     rokoko, plain = RokokoPacker("lz4"), RokokoPacker("plain")
     packers: dict[str, Callable[[PersonMessage], object]] = {
@@ -80,6 +88,7 @@ def packing_us(frames_: int) -> dict[str, dict[str, float]]:
         "livelink": lambda p: live.pack(p, "Body1"),
         "rokoko": lambda p: rokoko.pack([("Body1", 0, p)], 1.0),
         "rokoko --format plain": lambda p: plain.pack([("Body1", 0, p)], 1.0),
+        "udp_json": lambda p: json_datagram(whole[p.joints_world_m.tobytes()], {0: p}),
     }
     found = {}
     for name, pack in packers.items():

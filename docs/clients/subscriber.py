@@ -1,4 +1,7 @@
-"""Prints where everybody is: pip install pyzmq msgspec numpy; python subscriber.py [ADDRESS [COUNT]]."""
+"""Prints where everybody is: pip install pyzmq msgspec numpy; python subscriber.py [ADDRESS [COUNT]].
+
+Axes are the stream's own: right-handed, metres, y up, x the camera's right, z toward the camera.
+"""
 
 import sys
 
