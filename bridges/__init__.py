@@ -1,1 +1,1 @@
-"""Subscribers that speak what other tools understand. They know the wire (`pipeline.messages`) and nothing behind it."""
+"""Subscribers that speak what other tools understand. They know the wire (`pipeline.messages`), nothing behind it."""
