@@ -1,9 +1,10 @@
-"""Makes the data to train on: `python -m training.make_data motions|render`.
+"""Makes the data to train on: `python -m training.make_data motions|render|report`.
 
     python -m training.make_data motions --motion DIR --out DATA/motions.npz
     python -m training.make_data render --motions DATA/motions.npz --out DATA/renders --sequences 4000
+    python -m training.make_data report --renders DATA/renders
 
-Both are seeded: the same call makes the same data. DIR holds captured motions (`training.data.captures`); without it
+All is seeded: the same call makes the same data. DIR holds captured motions (`training.data.captures`); without it
 the file holds made-up ones only. Renders are shards that are made once each, so a call that was stopped goes on.
 """
 
@@ -60,6 +61,8 @@ def _arguments() -> argparse.ArgumentParser:
     renders.add_argument("--sequences", type=int, default=4000, help="of 8 pictures each")
     renders.add_argument("--seed", type=int, default=5)
     renders.add_argument("--workers", type=int, default=1, help="processes, each of one thread")
+    told = parts.add_parser("report", help="how well the landmark network did on the renders")
+    told.add_argument("--renders", type=Path, required=True, help="folder of the part `render`")
     return parser
 
 
@@ -79,6 +82,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.part == "render":
             sys.stdout.write(make_renders(options) + "\n")
+            return 0
+        if options.part == "report":
+            from training.data.summary import report
+
+            sys.stdout.write(report(options.renders) + "\n")
             return 0
         motions = make_motions(options.motion, options.out, options.seed, options.share)
     except (OSError, KeyError) as e:

@@ -15,8 +15,9 @@ PITCH_DEG, ROLL_DEG, HEIGHT_M, DISTANCE_M = (-40.0, 60.0), 30.0, (0.3, 4.0), (0.
 #: A webcam is nearer than other cameras get.
 NEAREST_M = 0.55
 #: How often people who do such things are filmed by a webcam.
-_WEBCAM = {"desk": 0.75, "reach": 0.7, "phone": 0.5, "talk": 0.3}
-_ELSEWHERE = 0.05
+_WEBCAM = {"desk": 0.85, "reach": 0.8, "phone": 0.65, "talk": 0.45}
+_ELSEWHERE = 0.08
+BEFORE_WEBCAMS = tuple(_WEBCAM)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ from training.random_poses import STRAIGHT_LEG, read_amc, read_asf, world_turns
 
 #: Files kept aside for evaluation, by stem; every file below a folder `test` is, too.
 HELD_OUT = ("02_05", "02_09", "03_04", "humanoid3d_cartwheel", "humanoid3d_dance_b", "humanoid3d_getup_faceup")
+#: Left out: its root falls over wherever the heading passes 90 degrees.
+BROKEN = ("directing_traffic_1",)
 #: Metres of a unit of CMU's skeletons, whose lengths are inches times 0.45.
 _CMU_M = 0.0254 / 0.45
 _CMU_FPS, _EVERY = 120.0, 4
@@ -101,7 +103,7 @@ _TURNS = {
 def read_expmaps(folder: Path) -> Iterator[Motion]:
     """train/ACTIVITY/*.txt and test/ACTIVITY/*.txt, 30 frames a second."""
     for file in sorted(folder.rglob("*/*.txt")):
-        rows = _numbers(file)
+        rows = None if file.stem in BROKEN else _numbers(file)
         if rows is None or rows.shape[1] != 117:
             continue
         rows = rows[1::_EVERY]

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from engines.blazepose import BlazePose
-from training.data.sequences import FRAMES, STEP_S, Sequence, Studio
+from training.data.actors import FRAMES, STEP_S
+from training.data.sequences import Sequence, Studio
 from training.data.sightings import look
 
 SHARD = 10

@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,17 @@ from numpy.typing import NDArray
 from benchmarks.demo_person import Person
 from benchmarks.demo_scene import box
 from benchmarks.render import Light, View
-from pipeline.body import PosedBody
 from pipeline.frames import Array, exp_so3, in_picture, project
 from pipeline.types import JOINT
 from training.anny_rig import AnnyBody
-from training.data.cameras import Shot, draw_shot
+from training.data.actors import FRAMES, SPAN, STEP_S, STRIDE, Actor
+from training.data.cameras import BEFORE_WEBCAMS, Shot, draw_shot
 from training.data.drawing import Figure, Floats, Mesh, extent, paint, window
-from training.data.motions import FPS, STATURE_M, Motion, load, lowest
+from training.data.motions import STATURE_M, Motion, load, lowest
 from training.data.pictures import FloorShade, Image, Sensor, backdrop
 from training.random_people import random_light, random_look, random_phenotype
 from training.random_poses import MIRROR
 
-FRAMES, STEP_S = 8, 0.1
-_STRIDE = round(STEP_S * FPS)
-_SPAN = (FRAMES - 1) * _STRIDE + 1
 #: Landmarks of which so many must be in every picture, and how near the camera a pelvis or a joint may come.
 _CORE = np.array([0, *range(11, 17), *range(23, 29)])
 _MIN_INSIDE, _NEAREST_PELVIS_M, _NEAREST_JOINT_M = 5, 0.35, 0.12
@@ -39,42 +35,6 @@ _PERSON_PX, _LONG_SIDE_PX = (170, 440), (384, 1280)
 _TRIES = 60
 #: Sequences running that somebody is in.
 _WEAR = 3
-
-
-@dataclass(frozen=True, eq=False)
-class Actor:
-    """Somebody moving in the world of the camera: R (FRAMES, 24, 3, 3), pelvis (FRAMES, 3)."""
-
-    figure: Figure
-    Rs_world_joint: Array
-    t_world_root: Array
-
-    @cached_property
-    def posed(self) -> PosedBody:
-        """The body in every frame; its mesh is `mesh`."""
-        Rs = self.Rs_world_joint
-        joints = self.t_world_root[:, None] + self.figure.shaped.joints_from_root(Rs)
-        return PosedBody(self.figure.shaped, joints, Rs, Rs[:, 1:])
-
-    def mesh(self, k: int) -> Mesh:
-        """What to draw in frame k."""
-        joints = self.posed.joints
-        return self.figure.mesh(self.figure.vertices(self.Rs_world_joint[k], joints[k]))
-
-    @property
-    def stature_m(self) -> float:
-        """Crown to sole."""
-        return self.figure.person.stature_m
-
-    def moved(self, R: Array, shift: Array) -> Actor:
-        """Turned about the origin, then shifted."""
-        return replace(self, Rs_world_joint=R @ self.Rs_world_joint, t_world_root=self.t_world_root @ R.T + shift)
-
-    @property
-    def facing_rad(self) -> float:
-        """Heading of the chest, 0 for +z."""
-        front = self.Rs_world_joint[FRAMES // 2, JOINT["spine3"]]
-        return float(np.arctan2(front[0, 2], front[2, 2]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,11 +56,12 @@ class Studio:
     def __init__(self, motions: Path, held_out: bool = False) -> None:
         cv2.setNumThreads(1)
         self.anny = AnnyBody.open()
-        self.motions = [m for m in load(motions) if len(m.t_world_root) >= _SPAN and m.held_out == held_out]
+        self.motions = [m for m in load(motions) if len(m.t_world_root) >= SPAN and m.held_out == held_out]
         weights = np.array([min(len(m.t_world_root), 900) for m in self.motions], dtype=float)
         kinds = np.array([m.kind for m in self.motions])
         for kind in np.unique(kinds):
             weights[kinds == kind] /= weights[kinds == kind].sum() ** 0.55
+        weights[np.isin(kinds, BEFORE_WEBCAMS)] *= 1.7
         self._weights = weights / weights.sum()
         self._last: tuple[tuple[int, ...], Figure | None] = ((), None)
 
@@ -115,8 +76,8 @@ class Studio:
     def actor(self, rng: np.random.Generator, figure: Figure) -> tuple[Actor, Motion]:
         """Somebody in about a second of a motion, some mirrored; standing on y = 0."""
         motion = self.motions[int(rng.choice(len(self.motions), p=self._weights))]
-        first = int(rng.integers(len(motion.t_world_root) - _SPAN + 1))
-        rows = slice(first, first + _SPAN, _STRIDE)
+        first = int(rng.integers(len(motion.t_world_root) - SPAN + 1))
+        rows = slice(first, first + SPAN, STRIDE)
         Rs, t = motion.Rs_world_joint[rows].astype(float), motion.t_world_root[rows].astype(float)
         t = t - t[FRAMES // 2] * [1.0, 0.0, 1.0]
         if rng.random() < 0.5:
