@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from pipeline import messages
 from pipeline.body import open_body
 from pipeline.messages import PersonMessage
+from pipeline.types import Frame
+from pipeline.viewer_link import small_jpeg
 from tests.support.bridge_stream import walk
 from tests.support.program import STUCK_S, Listener, Program, load
 from tests.support.rtsp import free_port
@@ -249,3 +251,17 @@ def test_the_module_is_light_to_import() -> None:
 
     done = run("-c", "import sys, bridges.viewer; sys.exit('viser' in sys.modules)")
     assert done.status == 0, done.errors
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "small"), [(1280, 720, (384, 216)), (3840, 2160, (384, 216)), (200, 300, (200, 300))]
+)
+def test_pictures_are_small_whole_and_of_the_right_colours(width: int, height: int, small: tuple[int, int]) -> None:
+    image = np.zeros((height, width, 3), dtype=np.uint8)
+    image[: height // 2, :, 0] = 200
+    image[height // 2 :, :, 2] = 200
+    shown = cv2.imdecode(np.frombuffer(small_jpeg(Frame("cam", 0, 0, 0, 0, image)), np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert shown is not None
+    assert (shown.shape[1], shown.shape[0]) == small
+    assert np.abs(shown[5, 5].astype(int) - [200, 0, 0]).max() < 12
+    assert np.abs(shown[-5, -5].astype(int) - [0, 0, 200]).max() < 12
