@@ -15,10 +15,12 @@ import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import cv2
 import msgspec
 import zmq
+from numpy.typing import NDArray
 
 from pipeline import curve
 from pipeline.handover import LatestSlot
@@ -105,7 +107,7 @@ class PictureSink:
 
 def small_jpeg(frame: Frame) -> bytes:
     """The picture with at most `LONG_SIDE_PX` pixels along its long side, as JPEG."""
-    small = frame.image
+    small: NDArray[Any] = frame.image
     # halving is what OpenCV averages fastest, four times as fast as any other share
     while max(small.shape[:2]) >= 2 * LONG_SIDE_PX:
         small = cv2.resize(small, (small.shape[1] // 2, small.shape[0] // 2), interpolation=cv2.INTER_AREA)
