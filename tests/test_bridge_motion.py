@@ -88,7 +88,9 @@ def test_bones_are_those_of_the_last_betas() -> None:
     length = np.linalg.norm(motion.offsets_m[4])
     joints = grown.joints_world_m
     assert length == pytest.approx(np.linalg.norm(joints[4] - joints[1]), abs=1e-5)
-    assert length != pytest.approx(np.linalg.norm(np.diff(early.people[0].world.joints_world_m[[1, 4]], axis=0)), abs=1e-3)
+    assert length != pytest.approx(
+        np.linalg.norm(np.diff(early.people[0].world.joints_world_m[[1, 4]], axis=0)), abs=1e-3
+    )
 
 
 def test_predicted_frames_count_as_not_seen(recording: Path) -> None:

@@ -8,7 +8,12 @@ import sys
 def main(arguments: list[str]) -> None:
     """Bones keep the axes of the GLB (at rest those of the world), the rate and the frames are those given."""
     import bpy
+    import numpy as np
 
+    # Debian 12 pairs Blender 3.4, whose glTF importer says np.bool, with a numpy that has none
+    for plain in (bool, object):
+        if plain.__name__ not in dir(np):
+            setattr(np, plain.__name__, plain)
     source, target, fps, count = arguments[0], arguments[1], float(arguments[2]), int(arguments[3])
     bpy.ops.wm.read_factory_settings(use_empty=True)
     scene = bpy.context.scene

@@ -1,7 +1,7 @@
 """FBX through Blender, which is the only free writer of it: the body of `glb.py`, one person a file, y up.
 
-Blender is the Python with the package `bpy` that the environment variable BLENDER_PYTHON names, or the program `blender`
-on the PATH, or `bpy` beside this program; it runs in a process of its own.
+Blender is the Python with `bpy` that the environment variable BLENDER_PYTHON names, or the program `blender` on the
+PATH, or `bpy` beside this program; it runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def blender_command() -> list[str]:
     if importlib.util.find_spec("bpy") is not None:
         return [sys.executable, "-P", str(_SCRIPT), "--"]
     raise ImportError(
-        "FBX is written by Blender, which was not found: install it so that `blender` starts it, or make it a Python of "
-        "its own (python3.11 -m venv blender && blender/bin/pip install bpy==5.0.1; its numpy is older than the "
+        "FBX is written by Blender, which was not found: install it so that `blender` starts it, or give it a Python "
+        "of its own (python3.11 -m venv blender && blender/bin/pip install bpy==5.0.1; its numpy is older than the "
         "stream's) and set BLENDER_PYTHON=blender/bin/python; or write .glb, which Blender imports."
     )
 
@@ -47,5 +47,6 @@ def write(path: Path, scene: Scene) -> None:
         except OSError as error:
             raise OSError(f"Blender cannot be started as {command[0]}: {error.strerror}.") from error
     if done.returncode or not path.exists():
-        said = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[-1]
-        raise OSError(f"Blender did not write {path}, its last words: {said}")
+        lines = f"{done.stdout}\n{done.stderr}".strip().splitlines() or ["nothing"]
+        said = next((line for line in reversed(lines) if "Error" in line), lines[-1])
+        raise OSError(f"Blender did not write {path}, it said: {said.strip()}")

@@ -74,6 +74,10 @@ def _vectors(pxr: Any, values: Array) -> Any:
     return pxr.Vt.Vec3fArray.FromNumpy(np.ascontiguousarray(values, dtype=np.float32))
 
 
+def _integers(pxr: Any, values: np.ndarray) -> Any:
+    return pxr.Vt.IntArray.FromNumpy(np.ascontiguousarray(values.reshape(-1), dtype=np.int32))
+
+
 def _add_motion(pxr: Any, animation: Any, scene: Scene, takes: tuple[Motion, ...]) -> None:
     animation.CreateJointsAttr(joint_paths())
     animation.CreateScalesAttr(pxr.Vt.Vec3hArray([pxr.Gf.Vec3h(1.0)] * 24))
@@ -93,13 +97,15 @@ def _add_mesh(pxr: Any, stage: Any, path: str, body: Skin, skeleton: Any) -> Non
     mesh.CreateNormalsAttr(_vectors(pxr, body.normals))
     mesh.SetNormalsInterpolation(pxr.UsdGeom.Tokens.vertex)
     mesh.CreateFaceVertexCountsAttr(pxr.Vt.IntArray(len(body.faces), 3))
-    mesh.CreateFaceVertexIndicesAttr(body.faces.reshape(-1).tolist())
+    mesh.CreateFaceVertexIndicesAttr(_integers(pxr, body.faces))
     mesh.CreateSubdivisionSchemeAttr(pxr.UsdGeom.Tokens.none)
     mesh.CreateExtentAttr(_vectors(pxr, np.stack([body.vertices_m.min(axis=0), body.vertices_m.max(axis=0)])))
     binding = pxr.UsdSkel.BindingAPI.Apply(mesh.GetPrim())
     binding.CreateSkeletonRel().SetTargets([skeleton.GetPath()])
-    binding.CreateJointIndicesPrimvar(False, 4).Set(body.joints.reshape(-1).tolist())
-    binding.CreateJointWeightsPrimvar(False, 4).Set(body.weights.reshape(-1).tolist())
+    binding.CreateJointIndicesPrimvar(False, 4).Set(_integers(pxr, body.joints))
+    binding.CreateJointWeightsPrimvar(False, 4).Set(
+        pxr.Vt.FloatArray.FromNumpy(body.weights.reshape(-1).astype(np.float32))
+    )
     binding.CreateGeomBindTransformAttr(pxr.Gf.Matrix4d(1.0))
 
 

@@ -23,18 +23,25 @@ def chain(places: np.ndarray, quats_xyzw: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def bvh_joints(path: Path) -> tuple[np.ndarray, np.ndarray, float]:
-    """Joints (T, 24, 3), their world rotations (T, 24, 3, 3) and the frame time, through bvhio."""
+    """Joints (T, 24, 3), their world rotations (T, 24, 3, 3) from the rest pose and the frame time, through bvhio."""
     import bvhio
 
     file = bvhio.readAsBvh(str(path))
     root = bvhio.convertBvhToHierarchy(file.Root)
+    found = {joint.Name: joint for joint, _, _ in root.layout()}
+
+    def rotations() -> np.ndarray:
+        quats = [found[name].RotationWorld for name in JOINT_NAMES]
+        return Rotation.from_quat([[q.x, q.y, q.z, q.w] for q in quats]).as_matrix()
+
+    # bvhio lays each joint's y axis along its bone
+    root.loadRestPose()
+    rest = rotations()
     places, turns = [], []
     for frame in range(file.FrameCount):
         root.loadPose(frame)
-        found = {joint.Name: joint for joint, _, _ in root.layout()}
         places.append([list(found[name].PositionWorld) for name in JOINT_NAMES])
-        quats = [found[name].RotationWorld for name in JOINT_NAMES]
-        turns.append(Rotation.from_quat([[q.x, q.y, q.z, q.w] for q in quats]).as_matrix())
+        turns.append(rotations() @ rest.transpose(0, 2, 1))
     return np.array(places), np.array(turns), file.FrameTime
 
 
