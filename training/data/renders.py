@@ -72,11 +72,16 @@ def _one(job: tuple[Path, int, int]) -> Path:
 
 
 def render(motions: Path, out: Path, sequences: int, seed: int, workers: int) -> Iterator[tuple[int, int]]:
-    """Makes the shards OUT/sequences_NUMBER.npz that are missing; yields how many there are, of how many."""
+    """Makes the shards OUT/sequences_NUMBER.npz that are missing; yields how many there are, of how many.
+
+    Raises OSError when shards are missing and there are no motions.
+    """
     out.mkdir(parents=True, exist_ok=True)
     files = [(out / f"sequences_{k:04d}.npz", seed, k) for k in range(-(-sequences // SHARD))]
     missing = [job for job in files if not job[0].exists()]
     done = len(files) - len(missing)
+    if missing and not motions.is_file():
+        raise OSError(f"{motions}: expected a file made by `python -m training.make_data motions`, found none.")
     yield done, len(files)
     if workers <= 1:
         maker = Maker(motions) if missing else None

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.metrics import pa_mpjpe_mm
 from pipeline.frames import Array
-from training.error_model_fit import true_landmarks
+from training.error_renders import true_landmarks
 
 #: Shoulders, elbows, wrists, hips, knees and ankles.
 LIMBS = np.array([11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28])
