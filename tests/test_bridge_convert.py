@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import math
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from scipy.spatial.transform import Rotation
 from bridges.formats.bvh import euler_zxy_deg
 from bridges.formats.skin import skin
 from bridges.motion import Motion, Scene
+from engines.whmr.synthetic_body import write_all
 from pipeline import frames
 from pipeline.body import open_body
 from pipeline.types import JOINT, JOINT_NAMES
@@ -168,7 +170,7 @@ def test_a_foreign_skeleton_gets_a_skin_that_fits() -> None:
     rng = np.random.default_rng(5)
     offsets = motion.offsets_m * 1.07 + rng.normal(0, 0.01, (24, 3))
     offsets[0] = 0
-    other = Motion(**{**vars(motion), "offsets_m": offsets})
+    other = dataclasses.replace(motion, offsets_m=offsets)
     body = skin(open_body(), other)
     # what hangs on one joint alone keeps its place beside it, whatever the betas
     alone = body.weights[:, 0] > 0.999
@@ -203,6 +205,35 @@ def test_amass_has_what_its_loaders_want(tmp_path: Path) -> None:
         assert int(data["mocap_framerate"]) == FPS
         assert not data["poses"][:, 66:].any()
     np.testing.assert_allclose(amass_joints(path), z_up(motion.joints_world_m)[:, :22], atol=NEAR_M)
+
+
+@pytest.fixture(scope="module")
+def smpl_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("smplx")
+    return Path(write_all(str(tmp_path_factory.mktemp("smpl")))["SMPL_NEUTRAL.pkl"])
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["the stream's model", "another model"])
+def test_amass_in_smplx_stands_where_the_stream_saw_it(tmp_path: Path, smpl_file: Path, own: bool) -> None:
+    import smplx
+    import torch
+
+    motion = walking()
+    if own:
+        betas = np.random.default_rng(4).normal(0, 0.7, 10)
+        offsets = np.concatenate([np.zeros((1, 3)), open_body(f"smpl={smpl_file}").shaped(betas).offsets])
+        motion = dataclasses.replace(motion, betas=betas, offsets_m=offsets)
+    data = np.load(write(tmp_path / "x.npz", motion, up="z", body=f"smpl={smpl_file}"))
+    turns = Rotation.from_rotvec(data["poses"][:, :72].reshape(-1, 3)).as_matrix().reshape(-1, 24, 3, 3)
+    turns, trans, shape = (torch.tensor(v, dtype=torch.float32) for v in (turns, data["trans"], data["betas"][:10]))
+    with torch.no_grad():
+        out = smplx.SMPLLayer(str(smpl_file))(
+            betas=shape.expand(COUNT, 10), global_orient=turns[:, :1], body_pose=turns[:, 1:], transl=trans
+        )
+    joints, want = out.joints[:, :22].numpy(), z_up(motion.joints_world_m)[:, :22]
+    np.testing.assert_allclose(joints[:, 0], want[:, 0], atol=NEAR_M)
+    # another body's bones are met as far as the model's shapes go
+    np.testing.assert_allclose(joints, want, atol=2 * NEAR_M if own else 0.2)
 
 
 def test_amass_is_z_up_facing_minus_y_in_metres(tmp_path: Path) -> None:
