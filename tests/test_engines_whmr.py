@@ -48,6 +48,22 @@ def test_back_ends_agree(folder, name):
             engine(feed)
 
 
+def test_inputs_are_read_where_they_are_and_left_as_they_are(folder):
+    openvino, onnx = (
+        open_engine(folder / export.file_name("joints"), backend=b, threads=1) for b in ("openvino", "onnx")
+    )
+    first, second = (agreement.arrays("joints", 2, seed) for seed in (1, 2))
+    frozen = {k: v.copy() for k, v in first.items()}
+    for value in frozen.values():
+        value.flags.writeable = False
+    strided = {k: np.repeat(v, 2, -1)[..., ::2] for k, v in second.items()}
+    kept = {k: v.copy() for k, v in first.items()}
+    for feed in (first, second, frozen, strided, first):
+        expected = onnx({k: np.ascontiguousarray(v) for k, v in feed.items()})
+        assert parity(openvino(feed), expected) < LIMIT
+    assert all(np.array_equal(first[k], v) for k, v in kept.items())
+
+
 def test_engines_chain_without_leaving_torch():
     body, regress = (whmr_engine(shallow(), name) for name in ("body", "regress"))
     given = parts.example("regress", 2)
