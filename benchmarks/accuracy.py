@@ -231,6 +231,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("clips", nargs="+", type=Path, metavar="CLIP", help="a folder with video.mp4 and camera.json")
     parser.add_argument("--seconds", type=float, default=np.inf, help="of each clip (default: all)")
     parser.add_argument("--smoothing", default="default", help="off, low, default or high")
+    parser.add_argument("--corrector", action="store_true", help="roots in the world by the trained corrector")
     parser.add_argument("--json", action="store_true", help="one object a clip, a line each")
     parser.add_argument("--plot", type=Path, metavar="DIR", help="write a picture a clip (needs matplotlib)")
     options = parser.parse_args(arguments)
@@ -239,7 +240,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with ExitStack() as stack:
             blazepose = stack.enter_context(closing(BlazePose.open()))
-            networks = Networks(*open_networks((NETWORK_FILE, CORRECTOR_FILE), stack))
+            files = (NETWORK_FILE, CORRECTOR_FILE) if options.corrector else (NETWORK_FILE,)
+            networks = Networks(*open_networks(files, stack))
             variants = {"": networks, "analytic": None}
             for folder in options.clips:
                 clip = read_clip(folder)

@@ -51,7 +51,7 @@ def open_stream(
         lambda camera, size: Calibrator(camera, size, initial, recovery.metric_scale, reader),
         recovery,
         PoseSmoother(body, smoothing),
-        corrector=LearnedOrientation(reader, networks.corrects) if reader and networks else None,
+        corrector=LearnedOrientation(reader, networks.corrects) if reader and networks and networks.corrects else None,
     )
 
 

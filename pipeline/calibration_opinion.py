@@ -16,8 +16,8 @@ from pipeline.frames import Array, normalize, shortest_rotation
 from pipeline.landmark_net import Reading
 
 #: Independent looks that all of a clip are worth, and what no number of looks takes away.
-WORTH = 4.0
-FOCAL_FLOOR, UP_FLOOR_RAD = 0.12, np.radians(2.5)
+WORTH = 1.5
+FOCAL_FLOOR, UP_FLOOR_RAD = 0.25, np.radians(4.5)
 _AXIS = np.array([0.0, 0.0, 1.0])
 
 

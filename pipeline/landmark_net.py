@@ -151,7 +151,10 @@ def _reading(landmarks: Landmarks, out: Mapping[str, NDArray[Any]], row: int) ->
 
 @dataclass(frozen=True)
 class Networks:
-    """The trained networks, ready to run: what reads people, and what corrects their roots in the world."""
+    """The trained networks, ready to run: what reads people, and what corrects their roots in the world.
+
+    Without the second, roots are set upright by what standing says (`pipeline.orientation`).
+    """
 
     reads: Runs
-    corrects: Runs
+    corrects: Runs | None = None

@@ -14,7 +14,7 @@ from pipeline.smoothing import LEVELS
 
 log = logging.getLogger(__name__)
 
-RECOVERIES = ("auto", "landmark", "whmr")
+RECOVERIES = ("auto", "landmark", "landmark-analytic", "whmr")
 DETECTORS = ("blazepose", "mediapipe")
 BACKENDS = ("auto", "openvino", "onnx")
 #: Those that run whmr's networks only; the detector's are then chosen by "auto".
@@ -93,7 +93,9 @@ def _people_in_view(group: argparse._ArgumentGroup) -> None:
     add("--height", type=_number(0.5, 2.5, "metres"), metavar="M", help=height)
     detector = "mediapipe is MediaPipe's own PoseLandmarker, slower (default %(default)s)"
     add("--detector", choices=DETECTORS, default=DETECTORS[0], help=detector)
-    recovery = "auto takes the best there is: whmr where weights and a GPU are named, else landmark"
+    recovery = (
+        "auto: whmr where weights and a GPU are named, else landmark; landmark-analytic is without networks of ours"
+    )
     add("--recovery", choices=RECOVERIES, default="auto", help=recovery)
     add("--weights", metavar="W", help="of whmr: checkpoint, .safetensors file, or synthetic (poses mean nothing)")
     add("--markers", type=Path, metavar="NPY", help="W-HMR's smpl_ssm.npy, unless the weights note it")
@@ -143,12 +145,15 @@ def _machine(group: argparse._ArgumentGroup) -> None:
 
 
 def recovery_of(options: argparse.Namespace) -> str:
-    """The recovery that the options ask for: "landmark" or "whmr".
+    """The recovery that the options ask for: "landmark", "landmark-analytic" or "whmr".
 
     Raises ValueError where they contradict one another.
     """
-    if options.recovery == "landmark" and (options.weights or options.markers):
-        raise ValueError("--weights and --markers are whmr's: expected --recovery whmr with them, got landmark.")
+    landmarks = options.recovery.startswith("landmark")
+    if landmarks and (options.weights or options.markers):
+        raise ValueError(
+            f"--weights and --markers are whmr's: expected --recovery whmr with them, got {options.recovery}."
+        )
     if options.markers and not options.weights:
         raise ValueError("--markers belongs to --weights: expected --weights FILE beside it, got none.")
     if options.recovery == "whmr" and not options.weights:
@@ -165,8 +170,8 @@ def recovery_of(options: argparse.Namespace) -> str:
         if options.weights:
             log.warning("--recovery auto takes whmr on a GPU only (--device cuda): type --recovery whmr for it here.")
         return "landmark"
-    if options.recovery == "landmark":
-        return "landmark"
+    if landmarks:
+        return str(options.recovery)
     if options.body != "default":
         raise ValueError(
             f"--body {options.body}: the whmr recovery brings the body that is inside its weights; leave out --body."

@@ -30,6 +30,8 @@ _HIPS = np.array([LANDMARK["left_hip"], LANDMARK["right_hip"]])
 REFINE_STEPS = 1
 #: Of landmarks that are said not to err: of an image landmark, over the person's extent in the picture, and in metres.
 LEAST_SIGMA_IMAGE, LEAST_SIGMA_M = 0.001, 0.005
+#: Share of the networks in where landmarks lie on their rays; the rest is the map's of `landmark_model`.
+HEED = 0.5
 _LAPLACE = np.sqrt(2.0)  # standard deviation of a Laplace distribution over its scale
 LENGTH_SHARE = 0.7  # error of a length that many looks give, over that of a landmark
 
@@ -199,7 +201,10 @@ class LandmarkRecovery:
         for i, (detection, _) in enumerate(people):
             if detection.track_id in readings:
                 reading, size = readings[detection.track_id], group.stature_m[i] / STATURE_M
-                points[i] = on_rays(rays[i], size * reading.points_m, carrying[i])
+                read = on_rays(rays[i], size * reading.points_m, carrying[i])
+                # Two ways that err differently: what is made of both errs less than either
+                same = read[_HIPS, 2].sum() / points[i, _HIPS, 2].sum()
+                points[i] = HEED * read + (1.0 - HEED) * same * points[i]
                 sigma_depth_m[i] = np.maximum(size * _LAPLACE * reading.sigma_m[BODY, 1], LEAST_SIGMA_M)
         Rs = joint_rotations(points, visibility, group.rest)
         depths = points[:, BODY, 2]

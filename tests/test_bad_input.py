@@ -27,7 +27,7 @@ DEMO = CLIPS / "demo_one" / "video.mp4"
     ("arguments", "says"),
     [
         ([], "the following arguments are required: --source"),
-        (["--recovery", "magic"], "invalid choice: 'magic' (choose from 'auto', 'landmark', 'whmr')"),
+        (["--recovery", "magic"], "invalid choice: 'magic' (choose from 'auto', 'landmark', 'landmark-analytic'"),
         (["--smoothing", "much"], "invalid choice: 'much' (choose from 'off', 'low', 'default', 'high')"),
         (["--detector", "yolo"], "invalid choice: 'yolo' (choose from 'blazepose', 'mediapipe')"),
         (["--backend", "tea"], "invalid choice: 'tea' (choose from 'auto', 'openvino', 'onnx', 'tensorrt', "),

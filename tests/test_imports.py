@@ -24,7 +24,10 @@ MAY = {
     "pipeline": {"pipeline"},
     "bridges": WIRE | {"bridges"},
 }
-OURS = ("pipeline", "engines", "calibration_cache", "bridges", "training", "benchmarks", "tests", "run_stream")
+OURS = (
+    "pipeline", "engines", "calibration_cache", "bridges", "training", "benchmarks", "tests", "run_stream",
+    "composition",
+)  # fmt: skip
 #: What every installation of the stream has.
 COMMON = {"numpy", "scipy", "zmq", "msgspec", "cv2", "yaml"}
 #: What a program in bridges/ needs besides, to start at all.

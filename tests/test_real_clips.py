@@ -36,7 +36,8 @@ def played(request: pytest.FixtureRequest) -> tuple[ClipTruth, list[FrameResult]
     with ExitStack() as stack:
         detector = run_stream.open_detector(options, stack)
         source = stack.enter_context(open_source(options.source))
-        stream = run_stream.open_stream(options, source, detector, open_body(options.body))
+        trained = run_stream.open_trained(options, stack)
+        stream = run_stream.open_stream(options, source, detector, open_body(options.body), None, trained)
         for frame in source.frames():
             results.append(stream.process(frame))
             if frame.t_capture_ns > PLAYED[request.param] * 1e9:

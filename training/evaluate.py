@@ -37,10 +37,10 @@ def evaluate(net: LandmarkNet, data: dict[str, Tensor], bodies: Bodies, batch: i
         angle = torch.rad2deg(torch.acos((out["up_ray"] * b["up_ray"]).sum(-1).clamp(-1, 1)))
         values = {
             "raw_pa_mm": aligned_mm(b["points_m"][:, 0], true),
-            "free_pa_mm": aligned_mm(out["points_m"], true),
+            "free_pa_mm": aligned_mm(out["landmarks_m"], true),
             "body_pa_mm": aligned_mm(posed.landmarks, true),
             "raw_mm": 1000 * (b["points_m"][:, 0] - true)[:, _LIMBS].norm(dim=-1).mean(1),
-            "free_mm": 1000 * (out["points_m"] - true)[:, _LIMBS].norm(dim=-1).mean(1),
+            "free_mm": 1000 * (out["landmarks_m"] - true)[:, _LIMBS].norm(dim=-1).mean(1),
             "body_mm": 1000 * (posed.landmarks - true)[:, _LIMBS].norm(dim=-1).mean(1),
             "up_deg": angle,
             "focal_weak": (focal / b["focal_px"]).log().abs(),

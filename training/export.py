@@ -1,17 +1,21 @@
 """The trained networks as files that ship: `python -m training.export --work DIR`.
 
-Writes pipeline/data/landmark_net.onnx and orient_correct.onnx, which the stream opens, and landmark_net.safetensors
-(half precision), from which training can go on.
+Writes pipeline/data/landmark_net.onnx and orient_correct.onnx, which the stream opens, and weights.safetensors, from
+which training can go on. The weights lie in the latter only, in half precision: the ONNX files say where in it, as
+external data, and compute in fp32.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tomllib
 import warnings
 from pathlib import Path
+from typing import Any
 
+import onnx
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -19,11 +23,12 @@ from torch import Tensor, nn
 from training.network import N_TAPS, LandmarkNet, OrientCorrect
 from training.train import CONFIG, new_network
 
+WEIGHTS_FILE = "weights.safetensors"
 DATA = Path(__file__).parents[1] / "pipeline" / "data"
 INPUTS = {"points_px": (N_TAPS, 33, 2), "visibility": (N_TAPS, 33), "points_m": (N_TAPS, 33, 3), "ages_s": (N_TAPS,),
           "size_wh": (2,)}  # fmt: skip
-OUTPUTS = ("Rs_6d", "betas", "weak_camera", "points_m", "log_sigma_m", "up_ray", "log_kappa", "log_distance", "log_focal",
-           "feature", "box")  # fmt: skip
+OUTPUTS = ("Rs_6d", "betas", "weak_camera", "landmarks_m", "log_sigma_m", "up_ray", "log_kappa", "log_distance",
+           "log_focal", "feature", "box")  # fmt: skip
 
 
 class Exported(nn.Module):
@@ -39,7 +44,7 @@ class Exported(nn.Module):
         return tuple(out[name] for name in OUTPUTS)
 
 
-def export(work: Path, config: dict, out: Path) -> list[Path]:  # type: ignore[type-arg]
+def export(work: Path, config: dict[str, Any], out: Path) -> list[Path]:
     """Writes the files; returns their paths. Raises OSError where a stage's checkpoint is missing."""
     net = new_network(config)
     stage = "stage2" if (work / "stage2.pt").exists() else "stage1"
@@ -50,31 +55,60 @@ def export(work: Path, config: dict, out: Path) -> list[Path]:  # type: ignore[t
     net.eval()
     corrector.eval()
     n = config["sizes"]["width"]
-    files = [out / "landmark_net.onnx", out / "orient_correct.onnx", out / "landmark_net.safetensors"]
-    example = tuple(torch.rand(2, *shape) + 0.5 for shape in INPUTS.values())
-    _write(Exported(net), example, list(INPUTS), list(OUTPUTS), files[0])
-    inputs = ["feature", "R_world_camera", "R_camera_root", "up_camera", "log_kappa"]
-    example = (
-        torch.rand(2, n),
-        torch.eye(3).repeat(2, 1, 1),
-        torch.eye(3).repeat(2, 1, 1),
-        torch.rand(2, 3),
-        torch.rand(2),
-    )
-    _write(corrector, example, inputs, ["turn", "log_scale"], files[1])
     tensors = {f"net.{k}": v.half() for k, v in net.state_dict().items()}
     tensors |= {f"corrector.{k}": v.half() for k, v in corrector.state_dict().items()}
+    files = [out / "landmark_net.onnx", out / "orient_correct.onnx", out / WEIGHTS_FILE]
     save_file(tensors, files[2])
+    # As they will be read
+    net.load_state_dict({k: v.float() for k, v in _part(tensors, "net.").items()})
+    corrector.load_state_dict({k: v.float() for k, v in _part(tensors, "corrector.").items()})
+    example = tuple(torch.rand(2, *shape) + 0.5 for shape in INPUTS.values())
+    _write(Exported(net), example, list(INPUTS), list(OUTPUTS), files[0], "")
+    inputs = ["feature", "R_world_camera", "R_camera_root", "up_camera", "log_kappa"]
+    eyes = torch.eye(3).repeat(2, 1, 1)
+    example = (torch.rand(2, n), eyes, eyes, torch.rand(2, 3), torch.rand(2))
+    _write(corrector, example, inputs, ["turn", "log_scale"], files[1], "corrector.")
     return files
 
 
-def _write(module: nn.Module, example: tuple[Tensor, ...], inputs: list[str], outputs: list[str], file: Path) -> None:
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _write(
+    module: nn.Module, example: tuple[Tensor, ...], inputs: list[str], outputs: list[str], file: Path, prefix: str
+) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module, example, str(file), input_names=inputs, output_names=outputs, dynamo=False, opset_version=17,
             dynamic_axes={name: {0: "batch"} for name in (*inputs, *outputs)},
         )  # fmt: skip
+    model = onnx.load(str(file))
+    _point_to_weights(model, file.with_name(WEIGHTS_FILE), prefix)
+    onnx.save(model, file)
+
+
+def _point_to_weights(model: onnx.ModelProto, weights: Path, prefix: str) -> None:
+    """Takes the weights out of a model: they are read from the .safetensors beside it, and widened to fp32."""
+    data = weights.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    places = json.loads(data[8 : 8 + length])
+    casts = []
+    for tensor in model.graph.initializer:
+        place = places.get(prefix + tensor.name)
+        if place is None or place["shape"] != list(tensor.dims):
+            continue
+        start, end = place["data_offsets"]
+        half = f"{tensor.name}.half"
+        casts.append(onnx.helper.make_node("Cast", [half], [tensor.name], to=onnx.TensorProto.FLOAT))
+        tensor.name, tensor.data_type = half, onnx.TensorProto.FLOAT16
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (("location", weights.name), ("offset", 8 + length + start), ("length", end - start)):
+            tensor.external_data.add(key=key, value=str(value))
+    for node in reversed(casts):
+        model.graph.node.insert(0, node)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -91,7 +91,7 @@ def terms(
     weak = out["weak_camera"]
     crop = weak[:, None, :1] * (posed.landmarks[..., :2] + weak[:, None, 1:])
     true_crop = (truth["true_px"] - box[:, None, :2]) * (2.0 / side)
-    off = out["points_m"] - truth["true_ray_m"]
+    off = out["landmarks_m"] - truth["true_ray_m"]
     across, along = out["log_sigma_m"].unbind(-1)
     free = (
         off[..., :2].abs().sum(-1) * (-across).exp() + 2 * across + off[..., 2].abs() * (-along).exp() + along

@@ -150,7 +150,7 @@ class LandmarkNet(nn.Module):
     Rs_6d            (B, 24, 6)      R_ray_root, then Rs_parent_joint 1..23
     betas            (B, 10)         of the project's body; the first one is of no use (STATURE_M)
     weak_camera      (B, 3)          s, tx, ty: box units are s (X + tx), metres
-    points_m         (B, 33, 3)      landmarks about the hips in ray axes, people of STATURE_M
+    landmarks_m      (B, 33, 3)      landmarks about the hips in ray axes, people of STATURE_M
     log_sigma_m      (B, 33, 2)      of each, across and along the ray
     up_ray           (B, 3)          where up is, unit
     log_kappa        (B,)            how sure of it: -log of the angle's scale in radians
@@ -160,6 +160,8 @@ class LandmarkNet(nn.Module):
     box              (B, 3)
     ===============  ==============  ==================================================================
     """
+
+    mean_6d: Tensor
 
     def __init__(self, sizes: Sizes = Sizes(), dropout: float = 0.0) -> None:
         super().__init__()
@@ -176,7 +178,6 @@ class LandmarkNet(nn.Module):
         self.distance = Head(w, 1)
         self.focal = Head(w, 2)
         self.register_buffer("mean_6d", torch.eye(3)[:, :2].T.reshape(6).repeat(24, 1))
-        self.register_buffer("mean_points_m", torch.zeros(33, 3))
         with torch.no_grad():
             self.mean_6d[0] = torch.tensor([1.0, 0.0, 0.0, 0.0, -1.0, 0.0])  # upright before the camera, y down there
 
@@ -187,7 +188,7 @@ class LandmarkNet(nn.Module):
         taps, place, box = self.features(points_px, visibility, points_m, ages_s, size_wh)
         around = place[:, None].expand(-1, N_TAPS, -1)
         taps = torch.cat([taps, around], -1)
-        old = F.gelu(self.older(taps[:, 1:])).flatten(1)
+        old = F.gelu(self.older(taps[:, 1:].flatten(0, 1))).unflatten(0, (-1, N_TAPS - 1)).flatten(1)
         x = self.join(torch.cat([F.gelu(self.newest(taps[:, 0])), old], -1))
         return self.norm(self.trunk(x)), box, points_m[:, 0]
 
@@ -208,7 +209,7 @@ class LandmarkNet(nn.Module):
             "Rs_6d": self.mean_6d + body[:, :144].unflatten(1, (24, 6)),
             "betas": body[:, 144:154],
             "weak_camera": torch.cat([(0.75 + weak[:, :1]).clamp_min(0.05), weak[:, 1:]], 1),
-            "points_m": points,
+            "landmarks_m": points,
             "log_sigma_m": free[..., 3:] - 3.0,
             "up_ray": F.normalize(up[:, :3] + up.new_tensor([0.0, -1.0, 0.0]), dim=-1),
             "log_kappa": up[:, 3] + 2.0,

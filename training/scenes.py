@@ -23,7 +23,12 @@ _HIP_MARKS = [LANDMARK_NAMES.index("left_hip"), LANDMARK_NAMES.index("right_hip"
 #: Landmarks that must be in the picture: trunk and limbs, and how many of them.
 _LIMBS = torch.tensor([11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28])
 MIN_INSIDE = 6
+#: Or so many of the face and the arms.
+MIN_UPPER = 12
 LONG_SIDE = 1280.0
+#: Share of cameras on a desk or a screen, before somebody who is seen from the waist up.
+DESKS = 0.22
+SELDOM_KINDS, SELDOM = ("lie", "floor", "handstand", "plank", "rise"), 0.3
 #: Width over height of pictures: webcams and phones both ways, older cameras, square ones.
 ASPECTS, ASPECT_SHARES = (16 / 9, 9 / 16, 4 / 3, 3 / 4, 1.0), (0.5, 0.12, 0.22, 0.06, 0.10)
 
@@ -69,8 +74,9 @@ class Motions:
             lengths = z["lengths"][keep].astype(np.int64)
             weights = np.minimum(lengths, 900).astype(np.float64)
             for kind in np.unique(kinds):
-                # No source drowns the others: procedural sitting and gestures weigh as much as long captures
-                weights[kinds == kind] /= weights[kinds == kind].sum() ** 0.6
+                # No kind drowns the others, and what cameras seldom see stays seldom
+                share = SELDOM if str(kind) in SELDOM_KINDS else 1.0
+                weights[kinds == kind] *= share / weights[kinds == kind].sum() ** 0.6
             q = torch.from_numpy(z["quats_world_joint_xyzw"].astype(np.float32))
             t = torch.from_numpy(z["t_world_root"].astype(np.float32))
             return cls(q, t, torch.from_numpy(z["starts"][keep].astype(np.int64)), torch.from_numpy(lengths),
@@ -100,9 +106,13 @@ def varied(Rs_world: Tensor, g: torch.Generator) -> Tensor:
     someone = torch.randperm(n, generator=g)
     mixed = local[someone][:, :, arms]
     local[swap.nonzero()[:, 0, None], :, arms[None]] = mixed[swap].transpose(1, 2)
-    turn = torch.randn(n, 1, 24, 3, generator=g) * torch.tensor(0.06)
+    # Most a little, some so much that nobody moved like that in the captures: people balance, play, fall
+    much = torch.where(torch.rand(n, generator=g) < 0.35, torch.tensor(0.2), torch.tensor(0.06))
+    turn = torch.randn(n, 1, 24, 3, generator=g) * much[:, None, None, None]
     turn[:, :, 0] *= 0.7
-    local = local @ exp_turn(turn)
+    drift = torch.randn(n, 1, 24, 3, generator=g) * 0.5 * much[:, None, None, None]
+    age = torch.tensor(TAPS_S)[None, :, None, None] / TAPS_S[-1]
+    local = local @ exp_turn(turn + drift * age)
     world = [local[:, :, 0]]
     for joint in range(1, 24):
         world.append(world[JOINT_PARENTS[joint]] @ local[:, :, joint])
@@ -127,7 +137,8 @@ class Cameras:
 def random_cameras(target: Tensor, g: torch.Generator) -> Cameras:
     """Cameras that somebody aimed, not too well, at people who are at `target` (n, 3) metres, y up.
 
-    Focal length over the long side: two in three about 0.85 (webcams, phones), the others anywhere from 0.4 to 2.5.
+    Focal length over the long side: two in three about 0.85 (webcams, phones), the others anywhere from 0.4 to 2.5;
+    0.5 to 1.3 on desks.
     """
     n = len(target)
 
@@ -145,9 +156,15 @@ def random_cameras(target: Tensor, g: torch.Generator) -> Cameras:
     # How large the person is in the picture is chosen by whoever films; how far that is follows from the lens
     share = (uniform(np.log(0.22), np.log(1.9))).exp()
     away = (f * STATURE_M / (share * torch.minimum(h, 1.2 * w))).clamp(0.7, 14.0)
+    desk = torch.rand(n, generator=g) < DESKS
+    away = torch.where(desk, uniform(0.45, 1.4), away)
+    focal = torch.where(desk, focal.clamp(0.5, 1.3), focal)
+    f = focal * LONG_SIDE
+    target = target + torch.where(desk, 0.38, 0.0)[:, None] * torch.tensor([0.0, 1.0, 0.0])
     height = (1.45 * (0.45 * torch.randn(n, generator=g)).exp()).clamp(0.25, 4.0)
     ceiling = torch.rand(n, generator=g) < 0.12
     height = torch.where(ceiling, uniform(2.0, 4.0), height)
+    height = torch.where(desk, target[:, 1] + 0.18 * torch.randn(n, generator=g), height)
     # Nobody films people from right above: the line to them falls by 55 degrees at most, and rises by 25
     drop = torch.minimum(torch.maximum(height - target[:, 1], -0.42 * away), 0.82 * away)
     height = target[:, 1] + drop
@@ -178,6 +195,7 @@ FIELDS: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
     "size_wh": ((2,), torch.float32), "focal_px": ((), torch.float32), "up_camera": ((3,), torch.float32),
     "place_m": ((3,), torch.float32), "Rs_6d": ((24, 6), torch.float16), "betas": ((10,), torch.float16),
     "true_px": ((33, 2), torch.float32), "true_ray_m": ((33, 3), torch.float16), "pelvis_ray_m": ((3,), torch.float16),
+    "stature_m": ((), torch.float32),
 }  # fmt: skip
 
 
@@ -186,7 +204,7 @@ class Scenes:
 
     FIELDS names what a batch holds: the network's inputs, K's focal length, up in the camera, the hips' place, the
     body (R_ray_root and Rs_parent_joint by their first two columns; betas), true image landmarks, true landmarks in
-    ray axes about the hips and the pelvis joint there.
+    ray axes about the hips and the pelvis joint there; how tall they truly are.
     """
 
     def __init__(self, motions: Motions, errors: LandmarkErrors, body: BodyModel | None = None) -> None:
@@ -219,7 +237,8 @@ class Scenes:
         uv = (camera / z.clamp_min(0.05)) @ cameras.K[:, None, :2].transpose(-1, -2)
         inside = ((uv >= 0) & (uv < cameras.size_wh[:, None, None])).all(-1) & (z[..., 0] > 0.1)
         body_mean = camera[:, 0].mean(1)
-        good = (inside[:, 0, _LIMBS].sum(-1) >= MIN_INSIDE) & (z[..., 0].amin((1, 2)) > 0.25) & (body_mean[:, 2] > 0.6)
+        enough = (inside[:, 0, _LIMBS].sum(-1) >= MIN_INSIDE) | (inside[:, 0, :17].sum(-1) >= MIN_UPPER)
+        good = enough & (z[..., 0].amin((1, 2)) > 0.15) & (body_mean[:, 2] > 0.35)
         extent = (uv[:, 0].amax(1) - uv[:, 0].amin(1)).amax(-1)
         good &= extent > 70
         keep = good.nonzero()[:, 0]
@@ -245,7 +264,7 @@ class Scenes:
             "points_px": px, "visibility": visibility, "points_m": metres, "ages_s": ages, "size_wh": size_wh,
             "focal_px": K[:, 0, 0], "up_camera": cameras.up_camera[keep], "place_m": scale[:, 0] * hips,
             "Rs_6d": local[..., :2].transpose(-1, -2).flatten(2), "betas": betas, "true_px": uv[:, 0],
-            "true_ray_m": true_ray, "pelvis_ray_m": pelvis_ray,
+            "true_ray_m": true_ray, "pelvis_ray_m": pelvis_ray, "stature_m": stature,
         }  # fmt: skip
         seen = ok[:, 0] & torch.isfinite(px).all(-1).all(-1).all(-1)
         return {name: out[name][seen].to(dtype) for name, (_, dtype) in FIELDS.items()}

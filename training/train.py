@@ -15,7 +15,7 @@ import math
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -60,13 +60,18 @@ def new_network(config: dict[str, Any]) -> LandmarkNet:
     return LandmarkNet(Sizes(**config["sizes"]))
 
 
-def train(stage: int, data: Path, work: Path, config: dict[str, Any]) -> dict[str, float]:
-    """Stages 1 and 2; returns the last evaluation. Goes on where an earlier call was stopped."""
+def train(stage: int, data: Path, work: Path, config: dict[str, Any], start: Path | None = None) -> dict[str, float]:
+    """Stages 1 and 2; returns the last evaluation. Goes on where an earlier call was stopped.
+
+    `start` is a checkpoint whose weights come first, in place of random ones or of those of stage 1.
+    """
     from torch.utils.tensorboard import SummaryWriter
 
     plan, weights = Plan(**config[f"stage{stage}"]), Weights(**config["weights"])
     net = new_network(config)
-    if stage == 2:
+    if start is not None:
+        net.load_state_dict(torch.load(start, weights_only=True)["average"])
+    elif stage == 2:
         net.load_state_dict(torch.load(work / "stage1.pt", weights_only=True)["average"])
     windows, held_out = load_windows(data / "train.pt"), load_windows(data / "held_out.pt")
     steps = plan.epochs * (len(windows["ages_s"]) // plan.batch)
@@ -81,13 +86,14 @@ def train(stage: int, data: Path, work: Path, config: dict[str, Any]) -> dict[st
         first = state["epoch"]
         net.load_state_dict(state["net"])
         average.module.load_state_dict(state["average"])
+        average.n_averaged.fill_(state["averaged"])
         optimiser.load_state_dict(state["optimiser"])
         schedule.load_state_dict(state["schedule"])
     bodies, report = Bodies(), {}
     with SummaryWriter(str(work / "curves" / f"stage{stage}")) as curves:
-        for epoch in range(first, plan.epochs):
+        for epoch in range(first, min(plan.epochs, config.get("stop_after", plan.epochs))):
             means = one_epoch(net, average, windows, bodies, stage, plan, weights, optimiser, schedule, config, epoch)
-            report = evaluate(average.module, held_out, bodies)
+            report = evaluate(cast(LandmarkNet, average.module), held_out, bodies)
             for name, value in (means | report).items():
                 curves.add_scalar(name, value, epoch)
             log.info(
@@ -95,6 +101,7 @@ def train(stage: int, data: Path, work: Path, config: dict[str, Any]) -> dict[st
             )
             log.info("   losses %s", json.dumps({k: round(v, 4) for k, v in means.items()}))
             state = {"epoch": epoch + 1, "net": net.state_dict(), "average": average.module.state_dict(),
+                     "averaged": int(average.n_averaged),
                      "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict()}  # fmt: skip
             torch.save(state, file.with_suffix(".writing"))
             file.with_suffix(".writing").replace(file)
@@ -102,9 +109,9 @@ def train(stage: int, data: Path, work: Path, config: dict[str, Any]) -> dict[st
 
 
 def one_epoch(
-    net: LandmarkNet, average: nn.Module, windows: dict[str, Tensor], bodies: Bodies, stage: int, plan: Plan,
-    weights: Weights, optimiser: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler,
-    config: dict[str, Any], epoch: int,
+    net: LandmarkNet, average: torch.optim.swa_utils.AveragedModel, windows: dict[str, Tensor], bodies: Bodies,
+    stage: int, plan: Plan, weights: Weights, optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler, config: dict[str, Any], epoch: int,
 ) -> dict[str, float]:  # fmt: skip
     """Every window once; the mean of each loss."""
     g = torch.Generator().manual_seed(1000 * config["seed"] + 10 * epoch + stage)
@@ -122,7 +129,7 @@ def one_epoch(
         average.update_parameters(net)
         count += 1
         for name, value in parts.items():
-            sums[name] = sums.get(name, 0.0) + float(value)
+            sums[name] = sums.get(name, 0.0) + float(value.detach())
     return {f"loss/{name}": total / max(count, 1) for name, total in sums.items()}
 
 
@@ -138,6 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder with train.pt and held_out.pt")
     parser.add_argument("--work", type=Path, required=True, help="checkpoints and curves")
     parser.add_argument("--config", type=Path, default=CONFIG)
+    parser.add_argument("--start", type=Path, help="checkpoint whose weights to begin with")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -149,7 +157,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         train_corrector(options.data, options.work, config)
     else:
-        train(options.stage, options.data, options.work, config)
+        train(options.stage, options.data, options.work, config, options.start)
     return 0
 
 

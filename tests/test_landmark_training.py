@@ -1,0 +1,226 @@
+"""The networks on landmarks: what they are taught by, in which stage, and that a file of them says the same."""
+
+import tomllib
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from pipeline.body import BodyModel
+from training import train
+from training.export import INPUTS, OUTPUTS, export
+from training.losses import Bodies, Weights, full_picture, terms, with_up_in_ray
+from training.network import HIPS, N_TAPS, LandmarkNet, OrientCorrect, Sizes, box_of, exp_turn, ray_rotation
+from training.scenes import FIELDS, Motions, Scenes, random_cameras, varied
+from training.train_corrector import angle_of, perturbed, world_of
+
+SMALL = Sizes(width=48, older=16, blocks=1)
+
+
+class Faultless:
+    """A landmark network that errs in nothing: true image landmarks, true metric ones."""
+
+    def sample(self, landmarks_camera, K, size_wh, stature_m, t_s, generator, hidden_by_m=None):
+        from training.error_model import Found
+
+        uv = landmarks_camera / landmarks_camera[..., 2:].clamp_min(0.05) @ K[:, None].transpose(-1, -2)
+        hips = landmarks_camera[:, :, list(HIPS)].mean(2)
+        about = (landmarks_camera - hips[:, :, None]) @ ray_rotation(hips)
+        everywhere = torch.ones(landmarks_camera.shape[:-1])
+        return Found(uv[..., :2], everywhere, about, everywhere[..., 0].bool())
+
+
+def wave(n=90):
+    """Somebody who stands, turns a little and lifts an arm."""
+    from pipeline.frames import exp_so3, quat_xyzw
+
+    Rs = np.tile(np.eye(3), (n, 24, 1, 1))
+    t = np.linspace(0, 2 * np.pi, n)
+    Rs[:] = exp_so3(np.stack([0 * t, 0.5 * np.sin(t), 0 * t], -1))[:, None]
+    Rs[:, [16, 18, 20, 22]] = (exp_so3(np.stack([0 * t, 0 * t, np.sin(2 * t)], -1)) @ Rs[:, 0])[:, None]
+    root = np.tile([0.0, 0.95, 0.0], (n, 1))
+    return torch.tensor(quat_xyzw(Rs), dtype=torch.float32), torch.tensor(root, dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    quats, root = wave()
+    motions = Motions(quats, root, torch.tensor([0]), torch.tensor([len(root)]), torch.tensor([1.0]), 30.0)
+    return Scenes(motions, Faultless(), BodyModel.load())
+
+
+@pytest.fixture(scope="module")
+def windows(scenes):
+    return scenes.batch(256, torch.Generator().manual_seed(4))
+
+
+def test_scenes_hold_what_they_say(windows):
+    n = len(windows["ages_s"])
+    assert n > 64
+    for name, (shape, dtype) in FIELDS.items():
+        assert windows[name].shape == (n, *shape)
+        assert windows[name].dtype == dtype
+        assert torch.isfinite(windows[name].float()).all()
+    # True landmarks in ray axes, turned and put in their place, are seen where the picture has them
+    place, f = windows["place_m"], windows["focal_px"][:, None, None]
+    points = windows["true_ray_m"].float() @ ray_rotation(place).transpose(1, 2) + place[:, None]
+    uv = points[..., :2] / points[..., 2:] * f + (windows["size_wh"][:, None] - 1) / 2
+    near = points[..., 2].amin(1) > 0.3
+    share = (uv - windows["true_px"]).abs().amax((1, 2)) / windows["focal_px"]
+    assert share[near].max() < 0.01  # half precision of the points
+
+
+def test_the_body_is_the_landmarks_body(windows):
+    """Rotations and shape of the truth give its landmarks: the labels belong together."""
+    posed = Bodies()(windows["Rs_6d"].float(), windows["betas"].float())
+    assert (posed.landmarks - windows["true_ray_m"].float()).abs().max() < 0.004
+
+
+def test_same_seed_same_scenes(scenes):
+    a, b, c = (scenes.batch(32, torch.Generator().manual_seed(k)) for k in (1, 1, 2))
+    assert all(torch.equal(a[name], b[name]) for name in FIELDS)
+    assert not torch.equal(a["focal_px"][:8], c["focal_px"][:8])
+
+
+def test_cameras_stand_where_people_put_them():
+    g = torch.Generator().manual_seed(0)
+    cameras = random_cameras(torch.tensor([[0.0, 0.9, 0.0]]).expand(4000, 3), g)
+    pitch = torch.rad2deg(torch.asin((-cameras.up_camera[:, 2]).clamp(-1, 1)))
+    assert torch.linalg.det(cameras.R_world_camera).sub(1).abs().max() < 1e-4
+    assert pitch.quantile(0.01) > -45
+    assert pitch.quantile(0.99) < 85
+    assert 0.5 < (cameras.K[:, 0, 0] / cameras.size_wh.amax(1)).median() < 1.2
+
+
+def test_other_arms_leave_bones_and_upright_roots(scenes):
+    Rs, _ = scenes.motions.windows(64, torch.Generator().manual_seed(3))
+    mixed = varied(Rs, torch.Generator().manual_seed(3))
+    assert (mixed @ mixed.transpose(-1, -2) - torch.eye(3)).abs().max() < 1e-4
+    lean = torch.acos(mixed[:, 0, 0, 1, 1].clamp(-1, 1))
+    assert torch.rad2deg(lean).median() < 6
+
+
+def test_focal_length_follows_from_distance_and_weak_camera(windows):
+    """f = s b Tz / 2: with the true body, its weak camera and its true distance, the true focal length comes out."""
+    place, box = windows["place_m"], box_of(windows["points_px"][:, 0], windows["visibility"][:, 0].float())
+    distance = place[:, 2]
+    middle = (windows["size_wh"] - 1) / 2
+    s = 2 * windows["focal_px"] / (box[:, 2] * distance)
+    hips = place[:, :2] / place[:, 2:] * windows["focal_px"][:, None] + middle
+    shift = (hips - box[:, :2]) * 2 / (box[:, 2:] * s[:, None])
+    uv, focal = full_picture(windows["true_ray_m"].float(), torch.cat([s[:, None], shift], 1), distance.log(), box,
+                             windows["size_wh"])  # fmt: skip
+    assert (focal / windows["focal_px"] - 1).abs().max() < 1e-4
+    assert ((uv - windows["true_px"]).norm(dim=-1) / windows["focal_px"][:, None]).median() < 1e-3
+
+
+def reached(stage, term, windows):
+    """Which parameters a loss term's gradient reaches."""
+    torch.manual_seed(0)
+    net = LandmarkNet(SMALL)
+    batch = with_up_in_ray({k: v.float() for k, v in windows.items()})
+    out = net(*(batch[name] for name in INPUTS), detach_distance=stage == 1)
+    terms(out, batch, Bodies(), stage)[term].backward()
+    return {name: p.grad for name, p in net.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_full_picture_teaches_the_distance_and_only_then_the_body(windows, stage):
+    names = reached(stage, "full", windows)
+    heads = {name.partition(".")[0] for name in names}
+    assert "distance" in heads
+    assert "focal" not in heads  # no label of a focal length is in it
+    if stage == 1:
+        assert heads == {"distance"}
+    else:
+        assert {"distance", "trunk", "body", "newest"} <= heads
+        weak = names["body.out.weight"][-3:]
+        assert weak.abs().max() == 0  # the weak camera is taught by the crop alone
+        assert names["body.out.weight"][:144].abs().max() > 0
+
+
+def test_crop_teaches_the_weak_camera(windows):
+    assert reached(2, "crop", windows)["body.out.weight"][-3:].abs().max() > 0
+
+
+def test_focal_labels_reach_their_own_head_only_in_stage_1(windows):
+    assert {name.partition(".")[0] for name in reached(1, "focal", windows)} == {"focal"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, scenes):
+    path = tmp_path_factory.mktemp("training")
+    for name, seed in (("train", 1), ("held_out", 2)):
+        torch.save(scenes.batch(300, torch.Generator().manual_seed(seed)), path / f"{name}.pt")
+    return path
+
+
+def config_of(epochs):
+    return {"seed": 3, "sizes": {"width": 48, "older": 16, "blocks": 1}, "weights": vars(Weights()).copy(),
+            "stage1": {"epochs": epochs, "batch": 32}, "stage2": {"epochs": 1, "batch": 32},
+            "stage3": {"epochs": 1, "batch": 32}}  # fmt: skip
+
+
+def test_three_stages_learn_resume_and_export(folder, tmp_path, caplog):
+    caplog.set_level("INFO")
+    whole = train.train(1, folder, tmp_path / "whole", config_of(3)) if (tmp_path / "whole").mkdir() is None else {}
+    again = train.train(1, folder, tmp_path / "whole", config_of(3))
+    assert again == {}  # nothing was left to do
+    first = next(r.message for r in caplog.records if "epoch 1" in r.message)
+    assert whole["up_deg"] < float(first.split('"up_deg": ')[1].split(",")[0])
+    train.train(2, folder, tmp_path / "whole", config_of(3))
+    before = torch.load(tmp_path / "whole" / "stage2.pt", weights_only=True)["average"]
+    from training.train_corrector import train_corrector
+
+    report = train_corrector(folder, tmp_path / "whole", config_of(3))
+    assert report["before_0_deg"] > 0
+    after = torch.load(tmp_path / "whole" / "stage2.pt", weights_only=True)["average"]
+    assert all(torch.equal(before[name], after[name]) for name in before)  # frozen
+    net_file, corrector_file, _ = export(tmp_path / "whole", config_of(3), tmp_path)
+    net = LandmarkNet(SMALL)
+    net.load_state_dict({name: value.half().float() for name, value in after.items()})  # as it ships
+    net.eval()
+    session = onnxruntime.InferenceSession(str(net_file))
+    data = torch.load(folder / "held_out.pt", weights_only=True)
+    for batch in (1, 3):
+        feed = {name: data[name][:batch].float().numpy() for name in INPUTS}
+        with torch.no_grad():
+            wanted = net(*(torch.from_numpy(v) for v in feed.values()))
+        got = dict(zip(OUTPUTS, session.run(list(OUTPUTS), feed), strict=True))
+        assert max(np.abs(got[name] - wanted[name].numpy()).max() for name in OUTPUTS if name != "box") < 1e-4
+    assert corrector_file.stat().st_size > 1000
+
+
+def test_training_goes_on_where_it_was_stopped(folder, tmp_path):
+    ends = []
+    for name, steps in (("once", (2,)), ("twice", (1, 2))):
+        (tmp_path / name).mkdir()
+        for epochs in steps:
+            config = config_of(2) | {"stop_after": epochs}
+            train.train(1, folder, tmp_path / name, config)
+        ends.append(torch.load(tmp_path / name / "stage1.pt", weights_only=True)["average"])
+    assert all(torch.equal(ends[0][k], ends[1][k]) for k in ends[0])
+
+
+def test_corrector_starts_as_no_turn_and_knows_its_frames():
+    torch.manual_seed(1)
+    up = torch.nn.functional.normalize(torch.randn(16, 3) * 0.2 + torch.tensor([0.0, -1.0, 0.0]), dim=-1)
+    R = world_of(up)
+    assert torch.allclose((R @ up[..., None])[..., 0], torch.tensor([0.0, 1.0, 0.0]).expand(16, 3), atol=1e-5)
+    assert torch.linalg.det(R).sub(1).abs().max() < 1e-5
+    corrector = OrientCorrect(32)
+    turn, _ = corrector(torch.randn(16, 32), R, R, up, torch.zeros(16))
+    assert torch.rad2deg(turn.norm(dim=-1)).max() < 5
+    off = torch.rad2deg(torch.acos((perturbed(up, torch.Generator().manual_seed(0)) * up).sum(-1).clamp(-1, 1)))
+    assert off.max() > 1
+    assert torch.allclose(angle_of(exp_turn(0.3 * up), torch.eye(3).expand(16, 3, 3)), torch.tensor(0.3), atol=1e-4)
+
+
+def test_the_configuration_that_ships_is_one():
+    config = tomllib.loads(train.CONFIG.read_text())
+    assert Weights(**config["weights"]).full > 0
+    net = train.new_network(config)
+    n = sum(p.numel() for p in net.parameters())
+    assert 1e6 < n < 6e6
+    assert N_TAPS == 5
