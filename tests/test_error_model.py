@@ -20,8 +20,10 @@ from training.error_geometry import (
     mirror_targets,
     turn_to_z,
 )
-from training.error_model import FORMAT, LandmarkErrors, mirror_keys, view_keys
+from training.error_model import FORMAT, LandmarkErrors
 from training.error_model_fit import Examples, fit, ground
+from training.error_model_report import TABLES, put_into
+from training.error_network import mirror_keys, view_keys
 from training.error_renders import Renders, flips_of, held_out
 from training.error_tables import joint_errors, table
 from training.error_two_sample import told_apart
@@ -51,7 +53,8 @@ def bodies(n: int, pictures: int, seed: int) -> Renders:
     targets[:, 66:99] = 0.05 * targets[:, 66:99] + 0.6 * views.encode(*exact(views))[:, 66:99]
     targets[:, 99:165] *= 0.005
     targets[:, 165:198] += 2.0
-    targets[:, 198] = 0.5 + 0.05 * targets[:, 198]
+    targets[:, 198:200] *= 0.1
+    targets[:, 200] = 0.5 + 0.05 * targets[:, 200]
     px, visibility, metres = (v.unflatten(0, (n, pictures)) for v in views.decode(targets))
     found = torch.rand(n, pictures, generator=g) < 0.9
     return Renders(truth, K, size, stature, torch.full((n, pictures, 33), torch.nan), px, metres, visibility, found,
@@ -74,7 +77,7 @@ def walkers() -> Renders:
 
 @pytest.fixture(scope="module")
 def tensors(walkers: Renders) -> dict[str, Tensor]:
-    return {k: v.contiguous() for k, v in fit(walkers, 100, 40, 1).items()}
+    return {k: v.contiguous() for k, v in fit([walkers], 100, 25, 1).items()}
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +188,7 @@ def test_components_are_orthonormal_and_keep_mirrors(walkers: Renders) -> None:
 
 def test_keys_of_mirrored_features_are_mirrored_keys(model: LandmarkErrors, walkers: Renders) -> None:
     features = walkers.views().features()
-    said = torch.zeros(len(features), N_TARGETS), torch.zeros(len(features), N_TARGETS)
+    said = torch.zeros(len(features), 33), torch.zeros(len(features), 33)
     weights = model.weights | {"target_mean": torch.zeros(N_TARGETS)}
     keys = view_keys(features, *said, weights)
     assert (view_keys(mirror_features(features), *said, weights) - mirror_keys(keys)).abs().max() < 1e-4
@@ -304,3 +307,13 @@ def test_joint_errors_are_taken_about_hips_and_scale() -> None:
 
 def test_tables_are_markdown() -> None:
     assert table("T", "a | b", [["1", "2"]]) == "### T\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n"
+
+
+def test_tables_go_below_their_line(tmp_path: Path) -> None:
+    file = tmp_path / "doc.md"
+    file.write_text(f"above\n{TABLES}\nold")
+    put_into(file, "new\n")
+    assert file.read_text() == f"above\n{TABLES}\nnew\n"
+    file.write_text("other")
+    with pytest.raises(ValueError, match="expected the line"):
+        put_into(file, "new")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from training.error_network import PLACED, SEEN
+
 DEGREES = 4.0
 
 
@@ -55,10 +57,15 @@ class Calibration:
 
     def into(self, w: dict[str, Tensor]) -> dict[str, Tensor]:
         """The weights of a network that says it calibrated."""
-        factor = torch.cat([self.slope, self.sigma_slope, self.found_slope])
-        more = torch.cat([self.offset, self.sigma_offset, self.found_offset])
+        a, b = self.slope, self.sigma_slope
+        placed, more = torch.cat([a[PLACED], b[PLACED]]), torch.cat([self.offset[PLACED], self.sigma_offset[PLACED]])
+        seen = torch.cat([a[SEEN], b[SEEN], self.found_slope])
+        more_seen = torch.cat([self.offset[SEEN], self.sigma_offset[SEEN], self.found_offset])
         return w | {
-            "w2": factor[:, None] * w["w2"], "b2": factor * w["b2"] + more, "skip": self.slope[:, None] * w["skip"]
+            "w2": placed[:, None] * w["w2"], "b2": placed * w["b2"] + more,
+            "skip": a[PLACED, None] * w["skip"], "skip_given": a[PLACED, None] * w["skip_given"],
+            "w_seen": seen[:, None] * w["w_seen"], "b_seen": seen * w["b_seen"] + more_seen,
+            "skip_seen": a[SEEN, None] * w["skip_seen"],
         }  # fmt: skip
 
 

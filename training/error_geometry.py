@@ -24,7 +24,10 @@ NEAREST = 0.35
 #: found_xy = picture (1 + (assumed + share / distance) found_z), 1/m and 1; docs/landmarks.md.
 ASSUMED_NEARNESS, NEARNESS_SHARE = 0.23, 0.11
 LOGIT_LIMIT = 9.0
-N_TARGETS = N_MARKS * 6 + 1
+N_WHOLE = 3
+N_TARGETS = N_MARKS * 6 + N_WHOLE
+#: What is left of true depth; and how much less than that a body's lean is thought to be off, statures squared.
+_DEPTH_SHARE, _TILT_RIDGE = 0.6, 0.3
 N_SCALARS = 10
 N_FEATURES = N_MARKS * 8 + N_SCALARS
 
@@ -57,6 +60,9 @@ def _balls() -> tuple[Tensor, Tensor]:
 
 
 _BALLS, _RADII = _balls()
+#: Landmarks whose hiding is told, and which of them each of the 33 goes by.
+_OWN = [0, 7, 8, *range(11, N_MARKS)]
+_AS = [_OWN.index(k) if k in _OWN else 0 for k in range(N_MARKS)]
 
 #: Landmarks that err with another one: their targets are what they differ by.
 _WITH = {
@@ -184,8 +190,8 @@ class Views:
         """Found landmarks (N, 33, ...), metric ones in ray axes, as targets (N, N_TARGETS).
 
         Channels of each landmark: image error x, y; found depth; what the metric landmarks are beside the image ones
-        x, y; logit of the visibility; fingers, feet and faces relative to the landmark that they go with. Last: log of
-        the size that the body is given.
+        x, y; logit of the visibility; fingers, feet and faces relative to the landmark that they go with. Last: how
+        far the whole body is tilted, depth by x and y, of which found depth is free then, and the log of its size.
         """
         found = self.plane_of(points_px)
         error = found - self.plane
@@ -195,23 +201,36 @@ class Views:
         size = ((ideal * xy).sum((1, 2)) / (ideal * ideal).sum((1, 2)).clamp_min(1e-6)).clamp(0.4, 4.0)
         excess = (xy - size[:, None, None] * ideal) / size[:, None, None]
         depth = points_m[..., 2] / size[:, None]
+        tilt = self._tilt(depth - _DEPTH_SHARE * self.points[..., 2])
+        depth = depth - (self._lever() @ tilt[..., None])[..., 0]
         logit = torch.logit(visibility.clamp(1e-6, 1 - 1e-6)).clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
         marks = torch.stack([*error.unbind(-1), depth, *excess.unbind(-1), logit], 1) @ _APART.T
-        return torch.cat([marks.flatten(1), size.log()[:, None]], -1)
+        return torch.cat([marks.flatten(1), tilt, size.log()[:, None]], -1)
 
     def decode(self, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The inverse of `encode`: points_px (N, 33, 2), visibility (N, 33), points_m (N, 33, 3) in ray axes."""
-        marks = targets[:, :-1].unflatten(-1, (6, N_MARKS)) @ _TOGETHER.T
+        marks = targets[:, :-N_WHOLE].unflatten(-1, (6, N_MARKS)) @ _TOGETHER.T
         ex, ey, depth, mx, my, logit = marks.unbind(1)
         size = targets[:, -1:].clamp(-1.0, 1.4).exp()
         found = self.plane + torch.stack([ex, ey], -1)
         seen = found - 0.5 * (found[:, 23:24] + found[:, 24:25])
-        z = depth * size
+        z = (depth + (self._lever() @ targets[:, -N_WHOLE:-1, None])[..., 0]) * size
         xy = size[..., None] * (seen * self._perspective(z)[..., None] + torch.stack([mx, my], -1))
         x, y = xy.unbind(-1)
         cos, sin = self.roll[:, :1], self.roll[:, 1:]
         metres = torch.stack([cos * x + sin * y, cos * y - sin * x, z], -1)
         return self.pixels(found), logit.clamp(-LOGIT_LIMIT, LOGIT_LIMIT).sigmoid(), metres
+
+    def _lever(self) -> Tensor:
+        return self.points[..., :2].clamp(-1.0, 1.0)
+
+    def _tilt(self, depth: Tensor) -> Tensor:
+        """(N, 2) the tilt about the hips, as slopes along x and y, that is nearest to depths (N, 33)."""
+        A = self._lever()[:, 11:]
+        H = A.mT @ A + _TILT_RIDGE * torch.eye(2)
+        inverse = torch.stack([H[:, 1, 1], -H[:, 0, 1], -H[:, 1, 0], H[:, 0, 0]], -1).unflatten(-1, (2, 2))
+        inverse = inverse / (H[:, 0, 0] * H[:, 1, 1] - H[:, 0, 1] * H[:, 1, 0])[:, None, None]
+        return (inverse @ (A.mT @ depth[:, 11:, None]))[..., 0]
 
     def in_view(self, xy: Tensor) -> Tensor:
         """(N, 33, 2) across the ray in view axes, of x and y (N, 33, 2) in ray axes."""
@@ -228,13 +247,16 @@ def turn_to_z(unit: Tensor) -> Tensor:
 
 
 def behind_balls(points: Tensor, plane: Tensor) -> Tensor:
-    """How far (N, 33) landmarks lie behind the nearest ball of the body that covers them, statures; -0.1 where none."""
-    centre = _BALLS @ points
-    spot = _BALLS @ plane
+    """How far (N, 33) landmarks lie behind the nearest ball of the body that covers them, statures; -0.1 where none.
+
+    Eyes and mouth are as the nose is.
+    """
+    centre, spot = _BALLS @ points, _BALLS @ plane
+    plane = plane[:, _OWN]
     apart = (plane * plane).sum(-1)[:, :, None] + (spot * spot).sum(-1)[:, None] - 2.0 * plane @ spot.mT
     bulge = _RADII**2 - apart
     front = torch.where(bulge > 0, bulge.clamp_min(0).sqrt() - centre[:, None, :, 2], -9.0).amax(-1)
-    return (front + points[..., 2]).clamp_min(-0.1)
+    return (front + points[:, _OWN, 2]).clamp_min(-0.1)[:, _AS]
 
 
 def mirror_features(features: Tensor) -> Tensor:
@@ -247,9 +269,10 @@ def mirror_features(features: Tensor) -> Tensor:
 
 def mirror_targets(targets: Tensor) -> Tensor:
     """Targets (..., N_TARGETS) of the same views in a mirror."""
-    marks = (targets[..., :-1].unflatten(-1, (6, N_MARKS)) @ _TOGETHER.T)[..., OTHER]
+    marks = (targets[..., :-N_WHOLE].unflatten(-1, (6, N_MARKS)) @ _TOGETHER.T)[..., OTHER]
     sign = torch.tensor([-1.0, 1, 1, -1, 1, 1])[:, None]
-    return torch.cat([((marks * sign) @ _APART.T).flatten(-2), targets[..., -1:]], -1)
+    whole = targets[..., -N_WHOLE:] * torch.tensor([-1.0, 1.0, 1.0])
+    return torch.cat([((marks * sign) @ _APART.T).flatten(-2), whole], -1)
 
 
 def exchanged(values: Tensor, flips: Tensor) -> Tensor:

@@ -17,16 +17,26 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from torch import Tensor
-from torch.nn import functional as F
 
-from training.error_geometry import N_MARKS, N_TARGETS, Views, exchanged, mirror_targets
+from training.error_geometry import N_MARKS, Views, exchanged
+from training.error_network import (
+    PLACED,
+    SEEN,
+    mirror_components,
+    mirror_keys,
+    placed_of,
+    seen_of,
+    targets_of,
+    together,
+    trunk,
+    view_keys,
+)
 
-FORMAT = 3
+FORMAT = 4
 #: Residuals of the bank are asinh(z) in steps of 1 / STEPS.
 STEPS = 31.0
-NEAREST_ROWS = 24
+NEAREST_ROWS = 12
 AT_ONCE = 960  # pictures
-LOG_SIGMA = (-6.0, 2.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,80 +53,6 @@ class Found:
     visibility: Tensor
     points_m: Tensor
     found: Tensor
-
-
-def network(features: Tensor, weights: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and log sigma (N, N_TARGETS) of the components and the logit (N,) of being found, of (N, N_FEATURES).
-
-    Components are `basis` times the targets, less target_mean and in units of target_scale: what errs together is one.
-    """
-    x = (features - weights["feature_mean"]) / weights["feature_scale"]
-    h = F.silu(F.linear(x, weights["w0"], weights["b0"]))
-    h = h + F.silu(F.linear(h, weights["w1"], weights["b1"]))
-    out = F.linear(h, weights["w2"], weights["b2"])
-    mean = out[:, :N_TARGETS] + F.linear(x, weights["skip"])
-    return mean, out[:, N_TARGETS:-1].clamp(*LOG_SIGMA) + weights["log_scale"], out[:, -1]
-
-
-def targets_of(components: Tensor, weights: dict[str, Tensor]) -> Tensor:
-    """Targets (N, N_TARGETS) of components."""
-    return components @ weights["basis"] * weights["target_scale"] + weights["target_mean"]
-
-
-def components_of(targets: Tensor, weights: dict[str, Tensor]) -> Tensor:
-    """The inverse of `targets_of`."""
-    return ((targets - weights["target_mean"]) / weights["target_scale"]) @ weights["basis"].T
-
-
-def view_keys(features: Tensor, mean: Tensor, log_sigma: Tensor, weights: dict[str, Tensor]) -> Tensor:
-    """(N, KEYS) which views are alike, and what is said of them: how seen and how sure each limb is.
-
-    First what a mirror changes the sign of, then what it leaves, then left limbs and right limbs; see `mirror_keys`.
-    """
-    marks = features[:, : N_MARKS * 8].unflatten(-1, (8, N_MARKS))
-    p, inside, hidden = marks[:, :3], marks[:, 6], marks[:, 7]
-    across = 2.0 * (p[:, :, 11] - p[:, :, 12] + p[:, :, 23] - p[:, :, 24])
-    trunk = p[:, :, 11] + p[:, :, 12]
-    thighs = 0.7 * (p[:, :, 25] + p[:, :, 26])
-    signed = torch.stack([across[:, 1], across[:, 2], trunk[:, 0], thighs[:, 0], features[:, -4], features[:, -5]], -1)
-    same = torch.stack([across[:, 0], trunk[:, 1], trunk[:, 2], thighs[:, 1], thighs[:, 2], features[:, -9],
-                        features[:, -8], features[:, -6], features[:, -3], inside[:, :11].mean(-1)], -1)  # fmt: skip
-    seen = weights["target_mean"][5 * N_MARKS :] + weights["target_scale"][5 * N_MARKS :] * (
-        mean @ weights["basis"][:, 5 * N_MARKS :]
-    )
-    sure = log_sigma[:, : 2 * N_MARKS].unflatten(-1, (2, N_MARKS)).mean(1)
-    pairs = []
-    for side in (0, 1):
-        arm, leg = [13 + side, 15 + side, 19 + side], [25 + side, 27 + side, 31 + side]
-        pairs += [channel[:, k].mean(-1) for channel in (inside, hidden) for k in (arm, leg)]
-        pairs += [seen[:, k] for k in (arm[0], arm[1], leg[0], leg[1])]
-        pairs += [sure[:, k].mean(-1) for k in ([arm[0]], [arm[1], arm[2]], [leg[0]], [leg[1], leg[2]])]
-    return torch.cat([signed, same, torch.stack(pairs, -1)], -1)
-
-
-N_SIGNED, N_SAME, N_PAIRS = 6, 10, 12
-#: How much each key counts, by kind: view; inside, hidden, how seen, how sure.
-KEY_WEIGHTS = (0.3, 0.3, 0.3, 1.0, 1.0)
-
-
-def key_weights() -> Tensor:
-    """(KEYS,)."""
-    view, inside, hidden, seen, sure = KEY_WEIGHTS
-    side = [inside] * 2 + [hidden] * 2 + [seen] * 4 + [sure] * 4
-    return torch.tensor([view] * (N_SIGNED + N_SAME) + side + side)
-
-
-def mirror_keys(keys: Tensor) -> Tensor:
-    """Keys (N, KEYS) of the same views in a mirror."""
-    signed, same = keys[:, :N_SIGNED], keys[:, N_SIGNED : -2 * N_PAIRS]
-    return torch.cat([-signed, same, keys[:, -N_PAIRS:], keys[:, -2 * N_PAIRS : -N_PAIRS]], -1)
-
-
-def mirror_components(weights: dict[str, Tensor]) -> Tensor:
-    """(N_TARGETS, N_TARGETS) what a mirror does to residuals of the components: it exchanges them, or changes signs."""
-    scale, basis = weights["target_scale"], weights["basis"]
-    seen = mirror_targets(basis * scale) / scale
-    return (seen @ basis.T).T.round()
 
 
 class LandmarkErrors:
@@ -186,11 +122,18 @@ class LandmarkErrors:
 
     def _sample(self, views: Views, t_s: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         B, T = t_s.shape
-        features = views.features()
-        mean, log_sigma, logit = network(features, self.weights)
-        keys = view_keys(features, mean, log_sigma, self.weights)
+        w, features = self.weights, views.features()
+        x, h = trunk(features, w)
+        mean, log_sigma, logit = seen_of(x, h, w)
+        keys = view_keys(features, mean, log_sigma, w)
         z, flips = self._residuals(keys.view(B, T, keys.shape[-1]).mean(1), t_s, g)
-        targets = targets_of(mean + log_sigma.exp() * z.flatten(0, 1), self.weights)
+        z = z.flatten(0, 1)
+        # No error is larger than any was
+        low, high = w["limits"]
+        seen = mean + (log_sigma.exp() * z[:, SEEN]).clamp(low[SEEN], high[SEEN])
+        mean, log_sigma = placed_of(x, h, seen, w)
+        placed = mean + (log_sigma.exp() * z[:, PLACED]).clamp(low[PLACED], high[PLACED])
+        targets = targets_of(together(placed, seen), w)
         px, visibility, metres = (exchanged(v, flips.flatten()).unflatten(0, (B, T)) for v in views.decode(targets))
         return px, visibility, metres, self._found(logit.view(B, T), g)
 
@@ -270,10 +213,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, required=True, nargs="+", help="folders of renders")
     parser.add_argument("--model", type=Path, required=True, help="file of `python -m training.error_model_fit`")
     parser.add_argument("--clips", type=Path, nargs="*", default=[], help="real clips with joint truth")
+    parser.add_argument("--into", type=Path, help="also put the tables into this file, below the line that says so")
     options = parser.parse_args(arguments)
-    from training.error_model_report import report
+    from training.error_model_report import put_into, report
 
-    sys.stdout.write(report(options.work, LandmarkErrors.load(options.model), options.clips))
+    tables = report(options.work, LandmarkErrors.load(options.model), options.clips)
+    sys.stdout.write(tables)
+    if options.into is not None:
+        put_into(options.into, tables)
     return 0
 
 

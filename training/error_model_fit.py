@@ -9,24 +9,28 @@ from __future__ import annotations
 
 import argparse
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from training.error_bank import STEP_S, found_correlation, key_scale, sequences
 from training.error_calibration import Calibration, student
 from training.error_geometry import (
     N_FEATURES,
+    N_MARKS,
     N_TARGETS,
+    N_WHOLE,
     OTHER,
     exchanged,
     mirror_features,
     mirror_targets,
 )
-from training.error_model import FORMAT, STEPS, components_of, key_weights, mirror_keys, network, view_keys
-from training.error_renders import Renders, flips_of, held_out
+from training.error_model import FORMAT, STEPS
+from training.error_network import PLACED, SEEN, components_of, network, seen_of, trunk, view_keys
+from training.error_renders import Renders, flips_of, held_out, kinds
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +67,11 @@ class Examples:
         told = renders.views(measured=False).features()
         return cls(views.features(), told, targets, flips, found, renders.group.repeat_interleave(T))
 
+    @classmethod
+    def joined(cls, parts: list[Examples]) -> Examples:
+        """All of them."""
+        return cls(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)))
+
 
 def local_basis(x: Examples, rows: Tensor, scale: Tensor, middle: Tensor) -> tuple[Tensor, Tensor]:
     """Orthonormal components (N_TARGETS, N_TARGETS) of what a linear model leaves over, and their log sigmas.
@@ -77,7 +86,7 @@ def local_basis(x: Examples, rows: Tensor, scale: Tensor, middle: Tensor) -> tup
     rest = rest.clamp(-5, 5)
     M = mirror_targets(torch.eye(N_TARGETS) * scale) / scale  # row k: the mirror of target k
     basis = torch.zeros(N_TARGETS, N_TARGETS)
-    basis[-1, -1] = 1.0
+    basis[-N_WHOLE:, -N_WHOLE:] = torch.eye(N_WHOLE)
     for marks in BLOCKS:
         for channels in CHANNELS:
             at = torch.tensor([33 * c + k for c in channels for k in marks])
@@ -119,13 +128,18 @@ def ground(x: Examples) -> dict[str, Tensor]:
 def fit_network(x: Examples, base: dict[str, Tensor], rows: Tensor, epochs: int, seed: int) -> dict[str, Tensor]:
     """Weights for `error_model.network`, those of `ground` among them, fitted on pictures `rows` (an index)."""
     torch.manual_seed(seed)
-    w: dict[str, Tensor] = base | {
+    n, m = len(PLACED), N_MARKS
+    new: dict[str, Tensor] = {
         "w0": torch.randn(HIDDEN, N_FEATURES) / N_FEATURES**0.5, "b0": torch.zeros(HIDDEN),
+        "w_seen": torch.randn(2 * m + 1, HIDDEN) * 0.01, "b_seen": torch.zeros(2 * m + 1),
+        "skip_seen": torch.zeros(m, N_FEATURES),
         "w1": torch.randn(HIDDEN, HIDDEN) / HIDDEN**0.5, "b1": torch.zeros(HIDDEN),
-        "w2": torch.randn(2 * N_TARGETS + 1, HIDDEN) * 0.01, "b2": torch.zeros(2 * N_TARGETS + 1),
-        "skip": torch.zeros(N_TARGETS, N_FEATURES),
+        "w1_seen": torch.randn(HIDDEN, m) / HIDDEN**0.5,
+        "w2": torch.randn(2 * n, HIDDEN) * 0.01, "b2": torch.zeros(2 * n),
+        "skip": torch.zeros(n, N_FEATURES), "skip_given": torch.zeros(n, m),
     }  # fmt: skip
-    learned = [w[k].requires_grad_() for k in ("w0", "b0", "w1", "b1", "w2", "b2", "skip")]
+    learned = [value.requires_grad_() for value in new.values()]
+    w = base | new
     steps = epochs * (len(rows) // 128 + 1)
     optimizer = torch.optim.AdamW(learned, lr=2e-3, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
@@ -139,7 +153,8 @@ def fit_network(x: Examples, base: dict[str, Tensor], rows: Tensor, epochs: int,
         goal = (turned if mirrored else plain)[pick]
         features = features + 0.02 * w["feature_scale"] * torch.randn_like(features)
         features = torch.where(torch.rand_like(features) < DROPOUT * 0.3, w["feature_mean"], features)
-        mean, log_sigma, logit = network(features, w)
+        given = goal[:, SEEN].nan_to_num() + 0.1 * torch.randn(len(pick), N_MARKS)
+        mean, log_sigma, logit = network(features, given, w)
         seen = x.found[pick]
         loss = student(goal[seen], mean[seen], log_sigma[seen]).mean()
         loss = loss + torch.nn.functional.binary_cross_entropy_with_logits(logit, seen.float())
@@ -150,95 +165,64 @@ def fit_network(x: Examples, base: dict[str, Tensor], rows: Tensor, epochs: int,
     return {k: v.detach() for k, v in w.items()}
 
 
-def residuals(x: Examples, base: dict[str, Tensor], epochs: int) -> tuple[Tensor, Calibration]:
-    """Whitened residuals (N, N_TARGETS) by networks that did not see the picture's shard, and what to make of them."""
+def residuals(x: Examples, base: dict[str, Tensor], epochs: int) -> tuple[Tensor, Tensor, Calibration]:
+    """Whitened residuals (N, N_TARGETS) by networks that did not see the picture's shard, and what to make of them.
+
+    Between them the least and largest residuals (2, N_TARGETS), but for one in 500.
+    """
     mean, log_sigma, logit = torch.empty_like(x.targets), torch.empty_like(x.targets), torch.empty(len(x.found))
+    goal = components_of(x.targets, base)
     for fold in range(FOLDS):
         out = x.group % FOLDS == fold
         weights = fit_network(x, base, (~out).nonzero()[:, 0], epochs, fold)
-        mean[out], log_sigma[out], logit[out] = network(x.measured[out], weights)
-    goal = components_of(x.targets, base)
+        mean[out], log_sigma[out], logit[out] = network(x.told[out], goal[out][:, SEEN].nan_to_num(), weights)
     calibration = Calibration.of(goal, mean, log_sigma, base["log_scale"], x.found, logit)
     before = student(goal, mean, log_sigma)[x.found].mean()
     mean, log_sigma = calibration(mean, log_sigma, base["log_scale"])
     after = student(goal, mean, log_sigma)[x.found].mean()
     log.info("likelihood of pictures not seen %.4f, calibrated %.4f; slopes %.2f, %.2f", before, after,
              calibration.slope.mean(), calibration.sigma_slope.mean())  # fmt: skip
-    return (goal - mean) * (-log_sigma).exp(), calibration
+    off = goal - mean
+    limits = torch.quantile(off[x.found], torch.tensor([0.002, 0.998]), dim=0)
+    return off * (-log_sigma).exp(), limits, calibration
 
 
-def guessed_sequences(z: Tensor, keys: Tensor, length: int, g: torch.Generator) -> Tensor:
-    """Sequences (N, length, D), 0.1 s a step, of residuals (N, D) without a time: each turns slowly towards another's.
+def fit(sets: list[Renders], rows: int, epochs: int, seed: int) -> dict[str, Tensor]:
+    """The tensors of the model's file, fitted on renders of one kind each (see `error_renders.kinds`).
 
-    0.5 s of memory and a third of white error, as benchmarks.landmark_noise has them.
+    At most `rows` sequences go into the bank: of the longest kind, and where those are too few, guessed ones.
     """
-    scaled = (keys - keys.mean(0)) / keys.std(0)
-    near = torch.cdist(scaled, scaled).topk(13, largest=False).indices[:, 1:]
-    other = z[near[torch.arange(len(z)), torch.randint(12, (len(z),), generator=g)]]
-    walk = torch.randn(len(z), length, 1, generator=g).cumsum(1) * 0.35
-    angle = walk - walk[:, length // 2 : length // 2 + 1]
-    mixed = angle.cos() * z[:, None] + angle.sin() * other[:, None]
-    white = 0.3 * torch.randn(len(z), length, z.shape[-1], generator=g)
-    return mixed * (1 - 0.09) ** 0.5 + white
-
-
-def fit(renders: Renders, rows: int, epochs: int, seed: int) -> dict[str, Tensor]:
-    """The tensors of the model's file; `rows` sequences at most go into the bank."""
-    x = Examples.of(renders)
+    parts = [Examples.of(renders) for renders in sets]
+    x = Examples.joined(parts)
     base = ground(x)
-    z, calibration = residuals(x, base, epochs)
+    z, limits, calibration = residuals(x, base, epochs)
     weights = calibration.into(fit_network(x, base, torch.arange(len(x.found)), epochs, seed))
-    S, T = renders.found.shape
+    mean, log_sigma, logit = seen_of(*trunk(x.told, weights), weights)
+    keys = view_keys(x.told, mean, log_sigma, weights)
     g = torch.Generator().manual_seed(seed)
-    z, flips, found = z.view(S, T, -1), x.flips.view(S, T), renders.found
-    keep = (found.float().mean(1) > 0.5).nonzero()[:, 0]
-    keep = keep[torch.randperm(len(keep), generator=g)][:rows]
-    mean, log_sigma, logit = network(x.measured, weights)
-    keys = view_keys(x.measured, mean, log_sigma, weights).view(S, T, -1).mean(1)
-    z, flips = filled(z[keep], flips[keep], found[keep])
-    if T == 1:
-        z = guessed_sequences(z[:, 0], keys[keep], 8, g)
-        flips = flips.expand(-1, 8)
-    a, b = (v.flatten(0, 1) for v in (z[:, 1:].clamp(-8, 8), z[:, :-1].clamp(-8, 8)))
+    banks, shared, start = [], torch.tensor(0.8), 0
+    for part, renders in zip(parts, sets, strict=True):
+        own = slice(start, start + len(part.found))
+        start = own.stop
+        S, T = renders.found.shape
+        if T > 1:
+            shared = found_correlation(logit[own].view(S, T), renders.found, g)
+        z_own, keys_own = (v[own].view(S, T, -1) for v in (z, keys))
+        banks.append(sequences(z_own, keys_own, part.flips.view(S, T), renders.found, g))
+    banks.sort(key=lambda bank: not bank.real)
+    bank_z, flips, bank_keys = (torch.cat([getattr(b, k) for b in banks])[:rows] for k in ("z", "flips", "keys"))
+    a, b = (v.flatten(0, 1).clamp(-8, 8) for v in (bank_z[:, 1:], bank_z[:, :-1]))
     correlation = (a * b).mean(0) / (a.square().mean(0) * b.square().mean(0)).sqrt()
-    half = {k: v.half() if v.ndim == 2 else v for k, v in weights.items()}
+    half = {k: v.half() if v.ndim == 2 and k != "basis" else v for k, v in weights.items()} | {"limits": limits}
+    log.info(
+        "%d sequences in the bank, %d of them real", len(bank_z), min(rows, sum(len(b.z) for b in banks if b.real))
+    )
     return {
         **half,
-        "bank_z": (z.asinh() * STEPS).round().clamp(-127, 127).to(torch.int8), "bank_flips": flips.to(torch.int8),
-        "bank_keys": keys[keep].half(), "step_s": torch.tensor(0.1), "key_scale": key_scale(keys),
-        "step_correlation": correlation.clamp(0, 1), "found_correlation": found_correlation(logit.view(S, T), found, g),
+        "bank_z": (bank_z.asinh() * STEPS).round().clamp(-127, 127).to(torch.int8), "bank_flips": flips.to(torch.int8),
+        "bank_keys": bank_keys.half(), "step_s": torch.tensor(STEP_S), "key_scale": key_scale(keys),
+        "step_correlation": correlation.clamp(0, 1), "found_correlation": shared,
     }  # fmt: skip
-
-
-def found_correlation(logit: Tensor, found: Tensor, g: torch.Generator) -> Tensor:
-    """How much pictures (S, T) of a sequence share of whether somebody is found, 0..1: where it varies as it does."""
-    S, T = found.shape
-    if T == 1:
-        return torch.tensor(0.8)
-    true = float(found.float().mean(1).var())
-    shared, own = torch.randn(S, 1, generator=g), torch.randn(S, T, generator=g)
-    shares = torch.linspace(0.0, 1.0, 51)
-    spread = [
-        float((torch.special.ndtr(c.sqrt() * shared + (1 - c).sqrt() * own) < logit.sigmoid()).float().mean(1).var())
-        for c in shares
-    ]
-    return shares[(torch.tensor(spread) - true).abs().argmin()]
-
-
-def key_scale(keys: Tensor) -> Tensor:
-    """(KEYS,) what counts as one step from view to view, over the views and their mirrors."""
-    both = torch.cat([keys, mirror_keys(keys)])
-    return both.std(0).clamp_min(0.02) / key_weights()
-
-
-def filled(z: Tensor, flips: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
-    """Sequences (S, T, ...) with pictures in which nobody was found as the nearest one in which somebody was."""
-    T = found.shape[1]
-    time = torch.arange(T)
-    far = (time[None, :, None] - time[None, None]).abs() + 1000 * (~found)[:, None]
-    at = far.argmin(-1)
-    rows = torch.arange(len(z))[:, None]
-    return z[rows, at], flips[rows, at]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -247,17 +231,16 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m training.error_model_fit", description=(__doc__ or "").splitlines()[0],
         epilog="example: python -m training.error_model_fit --work renders --out error_model.safetensors",
     )  # fmt: skip
-    parser.add_argument("--work", type=Path, required=True, help="folder of shards *.npz")
+    parser.add_argument("--work", type=Path, required=True, nargs="+", help="folders of shards *.npz")
     parser.add_argument("--shards", default="*", help="which of them: a pattern of names, e.g. singles_*")
     parser.add_argument("--out", type=Path, required=True, help="the model's file, replaced at once when done")
     parser.add_argument("--rows", type=int, default=1250, help="sequences in the bank at most")
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    files = sorted(options.work.glob(f"{options.shards}.npz"))
-    renders = Renders.load([f for f in files if not held_out(f)])
-    tensors = fit(renders, options.rows, options.epochs, options.seed)
+    files = [f for folder in options.work for f in sorted(folder.glob(f"{options.shards}.npz"))]
+    tensors = fit(list(kinds([f for f in files if not held_out(f)])), options.rows, options.epochs, options.seed)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     part = options.out.with_suffix(".part")
     save_file({k: v.contiguous() for k, v in tensors.items()}, part, {"format": f"landmark-errors {FORMAT}"})

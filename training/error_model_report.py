@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from training.error_model import LandmarkErrors
 from training.error_model_clips import clips
-from training.error_renders import Renders, held_out
+from training.error_renders import Renders, held_out, kinds
 from training.error_tables import (
     MM,
     PARTS,
@@ -31,6 +30,8 @@ from training.error_tables import (
     whole_body,
 )
 
+#: The line of docs/error_model.md below which everything is written by the report.
+TABLES = "<!-- Written by `python -m training.error_model --report --into`. -->\n"
 LAGS = (1, 2, 4, 7)
 DRAWS = 24
 CLIP_LAGS_S = (1 / 30, 0.1, 0.2, 0.7)
@@ -68,14 +69,12 @@ def report(work: list[Path], model: LandmarkErrors, folders: list[Path]) -> str:
     return "\n".join(parts)
 
 
-def kinds(files: list[Path]) -> Iterator[Renders]:
-    """Single pictures and sequences of the shards apart, whichever there are."""
-    loaded: dict[int, list[Path]] = {}
-    for file in files:
-        with np.load(file) as z:
-            loaded.setdefault(z["found"].shape[1] if z["found"].ndim > 1 else 1, []).append(file)
-    for _, same in sorted(loaded.items()):
-        yield Renders.load(same)
+def put_into(file: Path, tables: str) -> None:
+    """Replaces what is below TABLES in a Markdown file. Raises ValueError when it has no such line."""
+    above, line, _ = file.read_text(encoding="utf-8").partition(TABLES)
+    if not line:
+        raise ValueError(f"{file}: expected the line {TABLES.strip()}, below which the tables go; add it.")
+    file.write_text(above + line + "\n" + tables, encoding="utf-8")
 
 
 def clip_tables(model: LandmarkErrors, folders: list[Path]) -> Iterator[str]:
@@ -111,7 +110,7 @@ def found_rates(p: Pairs, renders: Renders, model: LandmarkErrors) -> Rows:
     g = torch.Generator().manual_seed(8)
     T = renders.found.shape[1]
     args = (renders.landmarks, renders.K, renders.size_wh, renders.stature_m)
-    made = model.sample(*args, STEP_S * torch.arange(T), g, renders.hidden_by_m).found.flatten()
+    made = model.sample(*args, STEP_S * torch.arange(T), g, None).found.flatten()
     everybody = Pairs(p.views, p.features, p.real, p.model, torch.ones_like(p.both))
     return [
         [name, f"{100 * float(p.seen[m].float().mean()):.1f}", f"{100 * float(made[m].float().mean()):.1f}"]

@@ -6,6 +6,7 @@ the project's own body.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -108,3 +109,13 @@ def flips_of(views: Views, points_px: Tensor) -> Tensor:
         other = (found - views.plane[:, OTHER])[:, a:b].norm(dim=-1).median(1).values
         state[(other < 0.6 * own) & (own > _OFF)] = number
     return state
+
+
+def kinds(files: list[Path]) -> Iterator[Renders]:
+    """Single pictures and sequences of the shards apart, whichever there are."""
+    loaded: dict[int, list[Path]] = {}
+    for file in files:
+        with np.load(file) as z:
+            loaded.setdefault(z["found"].shape[1] if z["found"].ndim > 1 else 1, []).append(file)
+    for _, same in sorted(loaded.items()):
+        yield Renders.load(same)

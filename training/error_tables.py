@@ -58,8 +58,8 @@ class Pairs:
     both: Tensor
 
     @classmethod
-    def of(cls, renders: Renders, model: LandmarkErrors, step_s: float, seed: int, measured: bool = True) -> Pairs:
-        """Lets the model look at the renders' truth."""
+    def of(cls, renders: Renders, model: LandmarkErrors, step_s: float, seed: int, measured: bool = False) -> Pairs:
+        """Lets the model look at the renders' truth; at what is hidden only where `measured`."""
         T = renders.found.shape[1]
         g = torch.Generator().manual_seed(seed)
         hidden = renders.hidden_by_m if measured else None

@@ -25,7 +25,7 @@ def told_apart(real: Tensor, model: Tensor, given: Tensor, folds: Tensor) -> flo
         )  # fmt: skip
         optimizer = torch.optim.AdamW(net.parameters(), 1e-3, weight_decay=0.1)
         at = own.nonzero()[:, 0]
-        for _ in range(max(20, 40000 // len(at))):
+        for _ in range(max(20, 16000 // len(at))):
             for pick in at[torch.randperm(len(at))].split(64):
                 loss = torch.nn.functional.binary_cross_entropy_with_logits(net(X[pick])[:, 0], y[pick])
                 optimizer.zero_grad()
