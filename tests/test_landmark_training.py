@@ -187,6 +187,8 @@ def test_three_stages_learn_resume_and_export(folder, tmp_path, caplog):
         feed = {name: data[name][:batch].float().numpy() for name in INPUTS}
         with torch.no_grad():
             wanted = net(*(torch.from_numpy(v) for v in feed.values()))
+            posed = Bodies()(wanted["Rs_6d"], wanted["betas"]).landmarks
+        wanted["landmarks_m"] = (wanted["landmarks_m"] + posed) / 2  # the hybrid of both branches
         got = dict(zip(OUTPUTS, session.run(list(OUTPUTS), feed), strict=True))
         assert max(np.abs(got[name] - wanted[name].numpy()).max() for name in OUTPUTS if name != "box") < 1e-4
     assert corrector_file.stat().st_size > 1000

@@ -20,7 +20,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from training.network import N_TAPS, LandmarkNet, OrientCorrect
+from pipeline.body import BodyModel
+from pipeline.types import JOINT_PARENTS
+from training.network import HIPS, N_TAPS, STATURE_M, LandmarkNet, OrientCorrect, rotation_from_6d
 from training.train import CONFIG, new_network
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -31,16 +33,52 @@ OUTPUTS = ("Rs_6d", "betas", "weak_camera", "landmarks_m", "log_sigma_m", "up_ra
            "log_focal", "feature", "box")  # fmt: skip
 
 
+class RestBody(nn.Module):
+    """Landmarks of the project's body at STATURE_M, as `training.losses.Bodies`, for any batch of an exported graph."""
+
+    joints: Tensor
+    joints_dirs: Tensor
+    landmarks: Tensor
+    landmarks_dirs: Tensor
+    stature_dirs: Tensor
+
+    def __init__(self, body: BodyModel) -> None:
+        super().__init__()
+        for name in ("joints", "joints_dirs", "landmarks", "landmarks_dirs", "stature_dirs"):
+            self.register_buffer(name, torch.tensor(getattr(body, name), dtype=torch.float32), persistent=False)
+        self.at = [int(i) for i in body.landmark_joint]
+        self.stature_m = body.stature_m
+
+    def forward(self, Rs_6d: Tensor, betas: Tensor) -> Tensor:
+        """(B, 33, 3) about the hips' middle, of rotations (B, 24, 6), root first, and shapes (B, 10)."""
+        Rs = rotation_from_6d(Rs_6d)
+        first = (STATURE_M - self.stature_m - betas[:, 1:] @ self.stature_dirs[1:]) / self.stature_dirs[0]
+        b = torch.cat([first[:, None], betas[:, 1:]], 1)
+        joints = self.joints + (b @ self.joints_dirs.flatten(0, 1).T).unflatten(1, (24, 3))
+        marks = self.landmarks + (b @ self.landmarks_dirs.flatten(0, 1).T).unflatten(1, (33, 3))
+        turned, places = [Rs[:, 0]], [0.0 * joints[:, 0]]
+        for joint in range(1, 24):
+            parent = JOINT_PARENTS[joint]
+            bone = (joints[:, joint] - joints[:, parent])[..., None]
+            places.append(places[parent] + (turned[parent] @ bone)[..., 0])
+            turned.append(turned[parent] @ Rs[:, joint])
+        R, place = torch.stack([turned[i] for i in self.at], 1), torch.stack([places[i] for i in self.at], 1)
+        posed = place + (R @ (marks - joints[:, self.at])[..., None])[..., 0]
+        return posed - 0.5 * (posed[:, HIPS[0]] + posed[:, HIPS[1]])[:, None]
+
+
 class Exported(nn.Module):
-    """The network with its outputs in the order of OUTPUTS."""
+    """The network with its outputs in the order of OUTPUTS; landmarks are the mean of both branches, the hybrid."""
 
     def __init__(self, net: LandmarkNet) -> None:
         super().__init__()
         self.net = net
+        self.body = RestBody(BodyModel.load())
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """See `LandmarkNet`."""
         out = self.net(*inputs)
+        out["landmarks_m"] = 0.5 * (out["landmarks_m"] + self.body(out["Rs_6d"], out["betas"]))
         return tuple(out[name] for name in OUTPUTS)
 
 
