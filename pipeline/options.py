@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,13 @@ EXAMPLES = """examples:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence, without the dozen lines of usage that hide it."""
+    """Says what is wrong in one sentence, without the dozen lines of usage that hide it; finds the device."""
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        options, rest = super().parse_known_args(args, namespace)
+        if options.device is None:
+            options.device = "cuda" if options.weights and options.recovery in ("auto", "whmr") and gpus() else "cpu"
+        return options, rest
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; type --help for the options.\n")
@@ -54,6 +61,19 @@ def _number(low: float, high: float, unit: str) -> Callable[[str], float]:
         return value
 
     return parse
+
+
+def gpus() -> int:
+    """How many NVIDIA GPUs there are, asked of the driver itself: 0 without one."""
+    for name in ("libcuda.so.1", "nvcuda.dll"):
+        try:
+            driver = ctypes.CDLL(name)
+        except OSError:
+            continue
+        count = ctypes.c_int(0)
+        if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0:
+            return count.value
+    return 0
 
 
 def _people(text: str) -> int:
@@ -135,7 +155,7 @@ def _out(group: argparse._ArgumentGroup) -> None:
 
 def _machine(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--device", default="cpu", help="device of the networks (default %(default)s)")
+    add("--device", help="of the networks: cpu, cuda, cuda:1 (default: cuda where --weights and a GPU are, else cpu)")
     backend = "what runs the networks, tensorrt and torch whmr's only (default %(default)s)"
     add("--backend", choices=(*BACKENDS, *NETWORK_BACKENDS), default="auto", help=backend)
     precision = "of whmr's networks (default: fp16 on a GPU, else fp32)"
@@ -168,7 +188,7 @@ def recovery_of(options: argparse.Namespace) -> str:
         )
     if options.recovery == "auto" and not (options.weights and options.device.startswith("cuda")):
         if options.weights:
-            log.warning("--recovery auto takes whmr on a GPU only (--device cuda): type --recovery whmr for it here.")
+            log.warning("--recovery auto takes whmr on a GPU only, and here is none: type --recovery whmr for it.")
         return "landmark"
     if landmarks:
         return str(options.recovery)
