@@ -130,7 +130,9 @@ def shortest_rotation(a: ArrayLike, b: ArrayLike) -> Array:
     if opposite.any():
         axis = _any_perpendicular(u)
         half_turn = 2.0 * axis[..., :, None] * axis[..., None, :] - np.eye(3)
-        R = np.where(opposite, half_turn, R)
+        # The half turn takes u to -u, which is all but w: what is left is a turn without trouble
+        rest = shortest_rotation(-u, np.where(opposite[..., 0], w, -u))
+        R = np.where(opposite, rest @ half_turn, R)
     return R
 
 

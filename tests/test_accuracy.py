@@ -51,7 +51,7 @@ def test_every_promised_key_is_there_and_has_a_number(report):
 
 
 def test_the_camera_is_found_about_as_it_is(report):
-    assert abs(report["focal_err_pct"]) < 15.0
+    assert abs(report["focal_err_pct"]) < 20.0
     assert report["gravity_err_deg"] < 5.0
     assert report["gravity_err_deg"] < report["raw_gravity_err_deg"]
     assert abs(report["height_err_m"]) < 0.4
@@ -96,7 +96,8 @@ def test_the_table_has_ours_and_raw_of_every_clip(measured):
     for report in measured[0]:
         at = next(i for i, line in enumerate(lines) if line.startswith(report["clip"]))
         assert f"{report['mpjpe_mm']:.1f}" in lines[at]
-        assert f"{report['raw_mpjpe_mm']:.1f}" in lines[at + 1]
+        for line, prefix in enumerate(("analytic_", "raw_"), at + 1):
+            assert f"{report[prefix + 'mpjpe_mm']:.1f}" in lines[line]
 
 
 def test_a_picture_of_every_clip_is_written(measured):

@@ -150,7 +150,7 @@ def test_the_way_through_the_world(everybody: list[Followed]) -> None:
         assert np.median(off / far) < 0.5, f"off by {np.median(off / far):.2f} of the distance"
         sideways = np.abs(mine[:, 0] / mine[:, 2] - true[:, 0] / true[:, 2])
         assert np.median(sideways) < 0.12, f"sideways {np.median(sideways):.3f} rad"
-        for axis, least in ((0, 0.9), (2, 0.75)):
+        for axis, least in ((0, 0.9), (2, 0.7)):
             if np.ptp(true[:, axis]) > 1.0:
                 together = np.corrcoef(mine[:, axis], true[:, axis])[0, 1]
                 assert together > least, f"axis {'xyz'[axis]}: correlation {together:.2f}"
