@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +28,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.readers import subscribers
+from benchmarks.replay import open_stream
 from engines.blazepose import BlazePose
+from engines.landmark_networks import open_networks
 from engines.mediapipe_reference import MediaPipeReference
 from pipeline.body import BodyModel
-from pipeline.calibration import Calibrator
 from pipeline.detector import PersonDetector
+from pipeline.landmark_net import NETWORK_FILE, Networks
 from pipeline.publisher import Publisher
-from pipeline.recovery import LandmarkRecovery
-from pipeline.smoothing import PoseSmoother
 from pipeline.source import open_source
-from pipeline.stream import Stream
 from pipeline.types import Frame
 
 BLOCK = 75
@@ -111,15 +110,11 @@ class Ours:
     """Everything between a decoded picture and its message."""
 
     def __init__(self, blazepose: BlazePose, publisher: Publisher, max_people: int = 4) -> None:
-        body = BodyModel.load()
-        recovery = LandmarkRecovery(body)
         self._publisher = publisher
-        self.stream = Stream(
-            PersonDetector(blazepose, max_people),
-            lambda camera, size: Calibrator(camera, size, None, recovery.metric_scale),
-            recovery,
-            PoseSmoother(body),
-        )
+        with ExitStack() as stack:
+            networks = Networks(*open_networks((NETWORK_FILE,), stack, max_batch=max_people))
+            self._open = stack.pop_all()
+        self.stream = open_stream(PersonDetector(blazepose, max_people), BodyModel.load(), networks=networks)
 
     def __call__(self, image: Image, index: int, fps: float) -> tuple[float, dict[str, float], int]:
         """Milliseconds in all, by stage, and people found."""
