@@ -12,7 +12,8 @@ from training import train
 from training.export import INPUTS, OUTPUTS, export
 from training.losses import Bodies, Weights, full_picture, terms, with_up_in_ray
 from training.network import HIPS, N_TAPS, LandmarkNet, OrientCorrect, Sizes, box_of, exp_turn, ray_rotation
-from training.scenes import FIELDS, Motions, Scenes, random_cameras, varied
+from training.scene_cameras import random_cameras
+from training.scenes import FIELDS, Motions, Scenes, varied
 from training.train_corrector import angle_of, perturbed, world_of
 
 SMALL = Sizes(width=48, older=16, blocks=1)
