@@ -18,7 +18,7 @@ import numpy as np
 from pipeline.calibration_blend import Following, angle, with_focal
 from pipeline.calibration_bundle import Before, Bundle
 from pipeline.calibration_exact import STARTS, Exact, solve_exact, vertical_from_floor
-from pipeline.calibration_opinion import Opinion, pooled_focal, pooled_up
+from pipeline.calibration_opinion import Opinion, keep, pooled_focal, pooled_up
 from pipeline.calibration_prior import PosePrior
 from pipeline.calibration_sample import BODY, SOLES_AT, Sample, make_sample
 from pipeline.calibration_standing import camera_height, mean_axis, soles_camera, upright_axes
@@ -48,7 +48,6 @@ CALM_SAMPLES, CALM_S = 5, 1.4
 MAX_FOCAL_SPREAD, MAX_GRAVITY_SPREAD_RAD = 0.40, np.radians(14.0)
 NOVELTY = 0.01  # root mean square change of the landmarks over the picture's long side
 REPEAT_S = 2.0
-OPINIONS = 64
 #: Seconds between looks: at first, when there are samples enough, and with a full window.
 LOOK_S = 0.12, 0.4, 0.8
 TRY_EXACT = 8  # samples after which it is clear that landmarks are not exact
@@ -191,9 +190,7 @@ class Calibrator:
         if self._reader is not None:
             reading = self._reader.read(detections, t_s, self._start.size_wh).get(person.track_id)
             if reading is not None:
-                self._opinions.append(Opinion.of(reading, self._start.size_wh))
-                if len(self._opinions) > OPINIONS:
-                    del self._opinions[self._looks * 7 % (OPINIONS - MOVED_SAMPLES)]
+                keep(self._opinions, Opinion.of(reading, self._start.size_wh), self._looks)
         sample = make_sample(person.landmarks, person.track_id, t_s, self._K, self._start.distortion,
                              self._start.size_wh, scale)  # fmt: skip
         if isinstance(sample, str):

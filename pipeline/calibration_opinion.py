@@ -18,6 +18,8 @@ from pipeline.landmark_net import Reading
 #: Independent looks that all of a clip are worth, and what no number of looks takes away.
 WORTH = 1.5
 FOCAL_FLOOR, UP_FLOOR_RAD = 0.25, np.radians(4.5)
+#: Opinions that are kept, and the newest of them that are never thinned out.
+KEPT, NEWEST = 64, 6
 _AXIS = np.array([0.0, 0.0, 1.0])
 
 
@@ -38,6 +40,13 @@ class Opinion:
         hips = reading.landmarks.points_px[23:25].mean(0)
         hip = (hips - (np.asarray(size_wh) - 1) / 2) / max(size_wh)
         return cls(reading.log_focal, reading.log_focal_sigma, reading.up_ray, reading.up_sigma_rad, hip)
+
+
+def keep(opinions: list[Opinion], new: Opinion, look: int) -> None:
+    """Adds one; the list holds the newest and, ever thinner, the older ones. `look` counts looks."""
+    opinions.append(new)
+    if len(opinions) > KEPT:
+        del opinions[look * 7 % (KEPT - NEWEST)]
 
 
 def pooled_focal(opinions: Sequence[Opinion]) -> tuple[float, float]:
