@@ -298,11 +298,11 @@ def test_a_classifier_tells_apart_only_what_differs() -> None:
 def test_joint_errors_are_taken_about_hips_and_scale() -> None:
     g = torch.Generator().manual_seed(0)
     true = torch.randn(20, 33, 3, generator=g)
-    assert joint_errors(2.0 * true, true) == pytest.approx((0.0, 0.0), abs=1e-2)
+    assert max(float(e.max()) for e in joint_errors(2.0 * true, true)) < 1e-1
     turn = turn_to_z(torch.nn.functional.normalize(torch.tensor([[0.3, 0.2, 1.0]])))[0]
     plain, aligned = joint_errors(true @ turn.T, true)
-    assert plain > 50
-    assert aligned == pytest.approx(0.0, abs=1e-2)
+    assert plain.min() > 50
+    assert aligned.max() < 1e-1
 
 
 def test_tables_are_markdown() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.error_network import key_weights, mirror_keys
+from training.error_network import mirror_keys
 
 STEP_S, LENGTH = 0.1, 8
 
@@ -51,7 +51,7 @@ def found_correlation(logit: Tensor, found: Tensor, g: torch.Generator) -> Tenso
 def key_scale(keys: Tensor) -> Tensor:
     """(KEYS,) what counts as one step from view to view, over the views and their mirrors."""
     both = torch.cat([keys, mirror_keys(keys)])
-    return both.std(0).clamp_min(0.02) / key_weights()
+    return both.std(0).clamp_min(0.02)
 
 
 def filled(z: Tensor, flips: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:

@@ -232,6 +232,10 @@ class Views:
         inverse = inverse / (H[:, 0, 0] * H[:, 1, 1] - H[:, 0, 1] * H[:, 1, 0])[:, None, None]
         return (inverse @ (A.mT @ depth[:, 11:, None]))[..., 0]
 
+    def in_axes(self, points_m: Tensor) -> Tensor:
+        """(N, 33, 3) metric landmarks in view axes, of those in ray axes."""
+        return torch.cat([self.in_view(points_m[..., :2]), points_m[..., 2:]], -1)
+
     def in_view(self, xy: Tensor) -> Tensor:
         """(N, 33, 2) across the ray in view axes, of x and y (N, 33, 2) in ray axes."""
         cos, sin = self.roll[:, None, 0], self.roll[:, None, 1]

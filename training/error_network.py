@@ -87,16 +87,7 @@ def view_keys(features: Tensor, mean: Tensor, log_sigma: Tensor, weights: dict[s
     return torch.cat([signed, same, torch.stack(pairs, -1)], -1)
 
 
-N_SIGNED, N_SAME, N_PAIRS = 6, 10, 12
-#: How much each key counts, by kind: view; inside, hidden, how seen, how sure.
-KEY_WEIGHTS = (0.3, 0.3, 0.3, 1.0, 1.0)
-
-
-def key_weights() -> Tensor:
-    """(KEYS,)."""
-    view, inside, hidden, seen, sure = KEY_WEIGHTS
-    side = [inside] * 2 + [hidden] * 2 + [seen] * 4 + [sure] * 4
-    return torch.tensor([view] * (N_SIGNED + N_SAME) + side + side)
+N_SIGNED, N_PAIRS = 6, 12
 
 
 def mirror_keys(keys: Tensor) -> Tensor:

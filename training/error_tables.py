@@ -42,9 +42,14 @@ class Side:
     @classmethod
     def of(cls, views: Views, points_px: Tensor, visibility: Tensor, points_m: Tensor) -> Side:
         """From what was found of the views."""
-        metres = torch.cat([views.in_view(points_m[..., :2]), points_m[..., 2:]], -1)
         targets = views.encode(points_px, visibility, points_m)
-        return cls(views.plane_of(points_px) - views.plane, metres, visibility, targets, flips_of(views, points_px))
+        return cls(
+            views.plane_of(points_px) - views.plane,
+            views.in_axes(points_m),
+            visibility,
+            targets,
+            flips_of(views, points_px),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,30 +133,36 @@ def by_view(p: Pairs) -> Iterator[tuple[str, Tensor]]:
     yield "farther than 5 m", p.seen & (distance > 5.0)
 
 
-def joint_errors(found: Tensor, true: Tensor) -> tuple[float, float]:
-    """Mean distance of the limbs' joints in mm: about the hips at the best scale, and after Procrustes (PA)."""
+def joint_errors(found: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean distance (N,) of the limbs' joints in mm: about the hips at the best scale, and after Procrustes (PA)."""
     P, T = found[:, LIMBS], true[:, LIMBS]
     P, T = (v - v[:, 6:8].mean(1, keepdim=True) for v in (P, T))
     s = (P * T).sum((1, 2)) / (P * P).sum((1, 2))
-    plain = (s[:, None, None] * P - T).norm(dim=-1).mean()
+    plain = (s[:, None, None] * P - T).norm(dim=-1).mean(1)
     P, T = (v - v.mean(1, keepdim=True) for v in (P, T))
     U, S, Vt = torch.linalg.svd(P.mT @ T)
     sign = torch.det(U @ Vt).sign()
     U, S = torch.cat([U[..., :2], U[..., 2:] * sign[:, None, None]], -1), S * torch.stack([sign**2, sign**2, sign], -1)
     s = S.sum(1) / (P * P).sum((1, 2))
-    return 1000 * float(plain), 1000 * float((s[:, None, None] * P @ (U @ Vt) - T).norm(dim=-1).mean())
+    return 1000 * plain, 1000 * (s[:, None, None] * P @ (U @ Vt) - T).norm(dim=-1).mean(1)
 
 
 def metric_errors(p: Pairs) -> Rows:
-    """MPJPE and PA-MPJPE of the metric landmarks, really and modelled."""
+    """MPJPE and PA-MPJPE of the metric landmarks with the standard error by sequences, really and modelled."""
     rows: Rows = []
     true = p.views.points * p.views.stature_m[:, None, None]
+    S, T = p.both.shape
+    sequence = torch.arange(S).repeat_interleave(T)
+    errors = [joint_errors(side.metres, true) for side in (p.real, p.model)]
     for name, m in by_view(p):
         if int(m.sum()) >= 40:
-            real, model = (joint_errors(s.metres[m], true[m]) for s in (p.real, p.model))
-            rows.append(
-                [name, str(int(m.sum())), *(f"{v:.0f}" for pair in zip(real, model, strict=True) for v in pair)]
-            )
+            cells = []
+            for kind in (0, 1):
+                for side in (0, 1):
+                    e, at = errors[side][kind][m], sequence[m]
+                    own = (torch.zeros(S).index_add(0, at, e - e.mean())).square().sum().sqrt() / len(e)
+                    cells.append(f"{float(e.mean()):.0f} ± {float(own):.0f}")
+            rows.append([name, str(int(m.sum())), *cells])
     return rows
 
 
