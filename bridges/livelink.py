@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-import threading
-from types import TracebackType
-from typing import Self
 
-from bridges.feed import add_feed_options, bridge_parser, exit_status, run_bridge
+from bridges.feed import add_feed_options, bridge_parser
 from bridges.livelink_pack import LiveLinkPacker, Names, checked_subject
-from bridges.people import PeopleBridge, add_people_options
+from bridges.people import PeopleBridge, add_people_options, run_people
 from bridges.udp import UdpSender
 from pipeline.messages import PersonMessage, PoseMessage
 
@@ -43,14 +40,6 @@ class LiveLinkBridge(PeopleBridge):
         self._packer = LiveLinkPacker(names)
         self._sender = UdpSender(host, port)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def name(self, place: int) -> str:
         """Its subject."""
         return f"{self._subject}{place + 1}"
@@ -61,7 +50,7 @@ class LiveLinkBridge(PeopleBridge):
             self._sender.send(self._packer.pack(person, self.name(place)))
 
     def close(self) -> None:
-        """Frees the socket. A second call does nothing."""
+        """Frees the socket."""
         self._sender.close()
 
 
@@ -85,17 +74,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """The program; returns the exit status."""
-    options = parser().parse_args(arguments)
-
-    def work() -> None:
-        o = options
-        with LiveLinkBridge(o.host, o.port, o.people, o.hold, o.rate, o.names, o.subject) as bridge:
-            subjects = bridge.name(0) if o.people == 1 else f"{bridge.name(0)} to {bridge.name(o.people - 1)}"
-            sys.stdout.write(f"Live Link subjects {subjects} go to {o.host}, UDP port {o.port}. Ctrl-C ends.\n")
-            sys.stdout.flush()
-            run_bridge(options, bridge.item, threading.Event(), newest_only=True, on_silence=bridge.silence)
-
-    return exit_status(options, PROG, work)
+    o = parser().parse_args(arguments)
+    return run_people(
+        o,
+        PROG,
+        lambda: LiveLinkBridge(o.host, o.port, o.people, o.hold, o.rate, o.names, o.subject),
+        lambda bridge: f"Live Link subjects {bridge.names} go to {o.host}, UDP port {o.port}.",
+    )
 
 
 if __name__ == "__main__":

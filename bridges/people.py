@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
+import threading
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self, TypeVar
 
-from bridges.feed import positive
+from bridges.feed import exit_status, positive, run_bridge
 from bridges.items import Item
 from bridges.slots import Pace, Slots
+from bridges.udp import MAX_DATAGRAM_BYTES, UdpSender
 from pipeline.limited_log import LimitedLog
 from pipeline.messages import PersonMessage, PoseMessage
 
@@ -42,9 +48,9 @@ def _seconds(text: str) -> float:
 
 
 class PeopleBridge(ABC):
-    """Sorts the people of each message into places and tells when one is empty. Use by one thread.
+    """Sorts the people of each message into places and tells when one is empty; a context manager.
 
-    Hand `item` and `silence` to `bridges.feed.run_bridge`.
+    Hand `item` and `silence` to `bridges.feed.run_bridge`, or the whole to `run_people`. Use by one thread.
     """
 
     def __init__(self, people: int, hold_s: float, rate_hz: float | None) -> None:
@@ -53,7 +59,20 @@ class PeopleBridge(ABC):
         self._pace = Pace(rate_hz)
         self._at: dict[int, int] = {}
         self._now_s = 0.0
+        self._first_ns: int | None = None
         self._limited = LimitedLog(log)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Tells receivers what they can be told and frees the sockets. A second call does nothing."""
 
     @abstractmethod
     def send(self, message: PoseMessage, places: dict[int, PersonMessage]) -> None:
@@ -65,6 +84,11 @@ class PeopleBridge(ABC):
     @abstractmethod
     def name(self, place: int) -> str:
         """What the console calls a place."""
+
+    @property
+    def names(self) -> str:
+        """Those of all places."""
+        return self.name(0) if self._count == 1 else f"{self.name(0)} to {self.name(self._count - 1)}"
 
     def item(self, item: Item) -> None:
         """Takes one message; those that are no poses are passed by."""
@@ -91,6 +115,12 @@ class PeopleBridge(ABC):
             self.gone(place)
         self._at = {}
 
+    def _seconds(self, message: PoseMessage) -> float:
+        """From the first frame's capture to this one's."""
+        if self._first_ns is None or message.t_capture_ns < self._first_ns:
+            self._first_ns = message.t_capture_ns
+        return (message.t_capture_ns - self._first_ns) / 1e9
+
     def _place(self, ids: list[int], now_s: float | None = None) -> None:
         now_s = self._now_s if now_s is None else now_s
         before, self._at = self._at, self._slots.update(ids, now_s)
@@ -100,3 +130,58 @@ class PeopleBridge(ABC):
         left = {place for person, place in before.items() if person not in self._at} | set(self._slots.held(now_s))
         for place in sorted(left - set(self._at.values())):
             self.gone(place)
+
+
+class FrameBridge(PeopleBridge):
+    """All people of a frame in one datagram; after half a second of silence, and at the end, one without people."""
+
+    def __init__(self, host: str, port: int, people: int, hold_s: float, rate_hz: float | None) -> None:
+        """Raises ValueError for a host or port that cannot be used."""
+        super().__init__(people, hold_s, rate_hz)
+        self._sender = UdpSender(host, port)
+        self._last: PoseMessage | None = None
+
+    @abstractmethod
+    def pack(self, message: PoseMessage, places: dict[int, PersonMessage]) -> bytes:
+        """The datagram of one frame."""
+
+    def send(self, message: PoseMessage, places: dict[int, PersonMessage]) -> None:
+        """One datagram for the frame."""
+        self._last = message if places else None
+        data = self.pack(message, places)
+        if len(data) > MAX_DATAGRAM_BYTES:
+            self._limited.warning("%d people make %d bytes, too many for a datagram.", len(places), len(data))
+            return
+        self._sender.send(data)
+
+    def silence(self, silent_s: float) -> None:
+        """Nothing came for so long: after half a second a frame without people, once."""
+        super().silence(silent_s)
+        if not self._at:
+            self._nobody()
+
+    def _nobody(self) -> None:
+        if self._last is not None:
+            self.send(self._last, {})
+
+    def close(self) -> None:
+        """Sends a frame without people and frees the socket."""
+        self._nobody()
+        self._sender.close()
+
+
+Bridge = TypeVar("Bridge", bound=PeopleBridge)
+
+
+def run_people(
+    options: argparse.Namespace, prog: str, opened: Callable[[], Bridge], said: Callable[[Bridge], str]
+) -> int:
+    """Runs the bridge that `opened` makes until it is stopped; `said` is where it sends. Returns the exit status."""
+
+    def work() -> None:
+        with opened() as bridge:
+            sys.stdout.write(f"{said(bridge)} Ctrl-C ends.\n")
+            sys.stdout.flush()
+            run_bridge(options, bridge.item, threading.Event(), newest_only=True, on_silence=bridge.silence)
+
+    return exit_status(options, prog, work)

@@ -6,25 +6,18 @@ python -m bridges.rokoko [--connect ADDRESS] [--host HOST] [--port 14043]
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
-import threading
-from types import TracebackType
-from typing import Self
 
-from bridges.feed import add_feed_options, bridge_parser, exit_status, run_bridge
-from bridges.people import PeopleBridge, add_people_options
+from bridges.feed import add_feed_options, bridge_parser
+from bridges.people import FrameBridge, add_people_options, run_people
 from bridges.rokoko_pack import Format, RokokoPacker
-from bridges.udp import MAX_DATAGRAM_BYTES, UdpSender
 from pipeline.messages import PersonMessage, PoseMessage
-
-log = logging.getLogger(__name__)
 
 PROG = "python -m bridges.rokoko"
 PORT = 14043
 
 
-class RokokoBridge(PeopleBridge):
+class RokokoBridge(FrameBridge):
     """All people in one datagram, actors `Body1`, `Body2`, ...; a context manager.
 
     Somebody who left is not in the next frame, which is what receivers remove an actor by.
@@ -41,55 +34,18 @@ class RokokoBridge(PeopleBridge):
         form: Format = "lz4",
     ) -> None:
         """Raises ValueError for a host or port that cannot be used, ImportError when lz4 is not there."""
-        super().__init__(people, hold_s, rate_hz)
         self._actor = actor
         self._packer = RokokoPacker(form)
-        self._sender = UdpSender(host, port)
-        self._first_ns: int | None = None
-        self._time_s = 0.0
-        self._anybody = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        super().__init__(host, port, people, hold_s, rate_hz)
 
     def name(self, place: int) -> str:
         """Its actor."""
         return f"{self._actor}{place + 1}"
 
-    def send(self, message: PoseMessage, places: dict[int, PersonMessage]) -> None:
-        """One datagram for the frame."""
-        if self._first_ns is None or message.t_capture_ns < self._first_ns:
-            self._first_ns = message.t_capture_ns
-        self._time_s = (message.t_capture_ns - self._first_ns) / 1e9
-        self._send(places)
-
-    def _send(self, places: dict[int, PersonMessage]) -> None:
-        self._anybody = bool(places)
-        data = self._packer.pack([(self.name(i), i, person) for i, person in sorted(places.items())], self._time_s)
-        if len(data) > MAX_DATAGRAM_BYTES:
-            self._limited.warning("%d people make %d bytes, too many for a datagram.", len(places), len(data))
-            return
-        self._sender.send(data)
-
-    def silence(self, silent_s: float) -> None:
-        """Nothing came for so long: after half a second a frame without people, once."""
-        super().silence(silent_s)
-        if not self._at:
-            self._nobody()
-
-    def _nobody(self) -> None:
-        if self._anybody:
-            self._send({})
-
-    def close(self) -> None:
-        """Sends a frame without people and frees the socket."""
-        self._nobody()
-        self._sender.close()
+    def pack(self, message: PoseMessage, places: dict[int, PersonMessage]) -> bytes:
+        """The datagram of one frame."""
+        actors = [(self.name(place), place, person) for place, person in sorted(places.items())]
+        return self._packer.pack(actors, self._seconds(message))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -112,17 +68,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """The program; returns the exit status."""
-    options = parser().parse_args(arguments)
-
-    def work() -> None:
-        o = options
-        with RokokoBridge(o.host, o.port, o.people, o.hold, o.rate, o.actor, o.format) as bridge:
-            actors = bridge.name(0) if o.people == 1 else f"{bridge.name(0)} to {bridge.name(o.people - 1)}"
-            sys.stdout.write(f"Rokoko actors {actors} go to {o.host}, UDP port {o.port}. Ctrl-C ends.\n")
-            sys.stdout.flush()
-            run_bridge(options, bridge.item, threading.Event(), newest_only=True, on_silence=bridge.silence)
-
-    return exit_status(options, PROG, work)
+    o = parser().parse_args(arguments)
+    return run_people(
+        o,
+        PROG,
+        lambda: RokokoBridge(o.host, o.port, o.people, o.hold, o.rate, o.actor, o.format),
+        lambda bridge: f"Rokoko actors {bridge.names} go to {o.host}, UDP port {o.port}.",
+    )
 
 
 if __name__ == "__main__":

@@ -10,15 +10,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-import threading
-from types import TracebackType
-from typing import Self
 
 import msgspec
 
-from bridges.feed import add_feed_options, bridge_parser, exit_status, run_bridge
-from bridges.people import PeopleBridge, add_people_options
-from bridges.udp import MAX_DATAGRAM_BYTES, UdpSender
+from bridges.feed import add_feed_options, bridge_parser
+from bridges.people import FrameBridge, add_people_options, run_people
 from pipeline import messages
 from pipeline.messages import PersonMessage, PoseMessage
 
@@ -36,11 +32,8 @@ def pack(message: PoseMessage, places: dict[int, PersonMessage]) -> bytes:
     return msgspec.json.encode(fields)
 
 
-class UdpJsonBridge(PeopleBridge):
-    """All people in one datagram; a context manager.
-
-    After half a second without messages, and at the end, one frame without people.
-    """
+class UdpJsonBridge(FrameBridge):
+    """All people in one datagram; a context manager."""
 
     def __init__(
         self,
@@ -51,45 +44,15 @@ class UdpJsonBridge(PeopleBridge):
         rate_hz: float | None = None,
     ) -> None:
         """Raises ValueError for a host or port that cannot be used."""
-        super().__init__(people, hold_s, rate_hz)
-        self._sender = UdpSender(host, port)
-        self._last: PoseMessage | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        super().__init__(host, port, people, hold_s, rate_hz)
 
     def name(self, place: int) -> str:
         """What receivers know it by."""
         return f"place {place}"
 
-    def send(self, message: PoseMessage, places: dict[int, PersonMessage]) -> None:
-        """One datagram for the frame."""
-        self._last = message if places else None
-        data = pack(message, places)
-        if len(data) > MAX_DATAGRAM_BYTES:
-            self._limited.warning("%d people make %d bytes, too many for a datagram.", len(places), len(data))
-            return
-        self._sender.send(data)
-
-    def silence(self, silent_s: float) -> None:
-        """Nothing came for so long: after half a second a frame without people, once."""
-        super().silence(silent_s)
-        if not self._at:
-            self._nobody()
-
-    def _nobody(self) -> None:
-        if self._last is not None:
-            self.send(self._last, {})
-
-    def close(self) -> None:
-        """Sends a frame without people and frees the socket."""
-        self._nobody()
-        self._sender.close()
+    def pack(self, message: PoseMessage, places: dict[int, PersonMessage]) -> bytes:
+        """As the module's `pack`."""
+        return pack(message, places)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -106,16 +69,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """The program; returns the exit status."""
-    options = parser().parse_args(arguments)
-
-    def work() -> None:
-        o = options
-        with UdpJsonBridge(o.host, o.port, o.people, o.hold, o.rate) as bridge:
-            sys.stdout.write(f"JSON goes to {o.host}, UDP port {o.port}. Ctrl-C ends.\n")
-            sys.stdout.flush()
-            run_bridge(options, bridge.item, threading.Event(), newest_only=True, on_silence=bridge.silence)
-
-    return exit_status(options, PROG, work)
+    o = parser().parse_args(arguments)
+    return run_people(
+        o,
+        PROG,
+        lambda: UdpJsonBridge(o.host, o.port, o.people, o.hold, o.rate),
+        lambda _: f"JSON goes to {o.host}, UDP port {o.port}.",
+    )
 
 
 if __name__ == "__main__":

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-import threading
 from contextlib import ExitStack
-from types import TracebackType
-from typing import Self
 
-from bridges.feed import add_feed_options, bridge_parser, exit_status, run_bridge
-from bridges.people import PeopleBridge, add_people_options
+from bridges.feed import add_feed_options, bridge_parser
+from bridges.people import PeopleBridge, add_people_options, run_people
 from bridges.udp import UdpSender
 from bridges.vmc_pack import Translation, UpperChest, VmcPacker
 from pipeline.messages import PersonMessage, PoseMessage
@@ -41,19 +38,10 @@ class VmcBridge(PeopleBridge):
         """Raises ValueError for a host or port that cannot be used."""
         super().__init__(people, hold_s, rate_hz)
         self._packer = VmcPacker(translation, upper_chest)
-        self._first_ns: int | None = None
         self._time_s = 0.0
         with ExitStack() as stack:
             self._senders = [stack.enter_context(UdpSender(host, port + i)) for i in range(people)]
             self._open = stack.pop_all()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def name(self, place: int) -> str:
         """Its address."""
@@ -61,9 +49,7 @@ class VmcBridge(PeopleBridge):
 
     def send(self, message: PoseMessage, places: dict[int, PersonMessage]) -> None:
         """Each person to its port; the time is that of capture, since the first frame."""
-        if self._first_ns is None or message.t_capture_ns < self._first_ns:
-            self._first_ns = message.t_capture_ns
-        self._time_s = (message.t_capture_ns - self._first_ns) / 1e9
+        self._time_s = self._seconds(message)
         for place, person in places.items():
             for datagram in self._packer.pack(person, self._time_s):
                 self._senders[place].send(datagram)
@@ -73,7 +59,7 @@ class VmcBridge(PeopleBridge):
         self._senders[place].send(self._packer.lost(self._time_s))
 
     def close(self) -> None:
-        """Says goodbye to everybody and frees the sockets. A second call does nothing."""
+        """Says goodbye to everybody and frees the sockets."""
         self.end()
         self._open.close()
 
@@ -101,18 +87,15 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """The program; returns the exit status."""
-    options = parser().parse_args(arguments)
-
-    def work() -> None:
-        o = options
-        with VmcBridge(o.host, o.port, o.people, o.hold, o.rate, o.translation, o.upper_chest) as bridge:
-            last = o.port + o.people - 1
-            ports = f"port {o.port}" if o.people == 1 else f"ports {o.port} to {last}, one for each person"
-            sys.stdout.write(f"VMC goes to {o.host}, UDP {ports}. Ctrl-C ends.\n")
-            sys.stdout.flush()
-            run_bridge(options, bridge.item, threading.Event(), newest_only=True, on_silence=bridge.silence)
-
-    return exit_status(options, PROG, work)
+    o = parser().parse_args(arguments)
+    last = o.port + o.people - 1
+    ports = f"port {o.port}" if o.people == 1 else f"ports {o.port} to {last}, one for each person"
+    return run_people(
+        o,
+        PROG,
+        lambda: VmcBridge(o.host, o.port, o.people, o.hold, o.rate, o.translation, o.upper_chest),
+        lambda _: f"VMC goes to {o.host}, UDP {ports}.",
+    )
 
 
 if __name__ == "__main__":
