@@ -169,6 +169,8 @@ class LandmarkRecovery:
         """Forgets everybody else."""
         for gone in self._tracks.keys() - track_ids:
             del self._tracks[gone]
+        if self._reader is not None:
+            self._reader.keep_only(track_ids)
 
     def set_height(self, height_m: float) -> dict[int, float]:
         """Everybody is `height_m` tall from now on; by track id, how many times as large each turns out.

@@ -17,14 +17,13 @@ from pipeline.landmark_net import (
     CORRECTOR_FILE,
     MEMORY_S,
     NETWORK_FILE,
-    STATURE_M,
     TAPS_S,
     LandmarkReader,
     Networks,
 )
 from pipeline.learned_orientation import LearnedOrientation
+from pipeline.recovery import LandmarkRecovery
 from pipeline.types import BodyPose, Detection, Landmarks
-from training import network
 
 BODY = BodyModel.load()
 FPS = 30.0
@@ -62,11 +61,6 @@ class Asked:
         return self.runs(feed)
 
 
-def test_the_network_and_its_training_agree():
-    assert tuple(TAPS_S) == network.TAPS_S
-    assert STATURE_M == network.STATURE_M
-
-
 @pytest.mark.parametrize("fps", [6.0, 25.0, 30.0, 60.0])
 def test_a_second_is_remembered_at_any_rate(networks, fps):
     asked = Asked(networks.reads)
@@ -87,6 +81,18 @@ def test_who_just_came_is_seen_as_often_as_there_are_pictures(networks):
     assert (asked.feeds[-1]["ages_s"] == 0).all()
     reader.read((someone(),), MEMORY_S + 1.0, SIZE_WH)
     assert (asked.feeds[-1]["ages_s"] == 0).all()  # nothing is known across a gap
+
+
+def test_who_is_forgotten_comes_anew(networks):
+    asked = Asked(networks.reads)
+    reader = LandmarkReader(asked)
+    recovery = LandmarkRecovery(BODY, reader=reader)
+    for i in range(10):
+        reader.read((someone(i),), i / FPS, SIZE_WH)
+    recovery.keep_only(set())
+    reader.read((someone(10),), 10 / FPS, SIZE_WH)
+    assert (asked.feeds[-2]["ages_s"][0, 1:] > 0).all()
+    assert (asked.feeds[-1]["ages_s"] == 0).all()
 
 
 def test_one_call_a_frame_whoever_asks(networks):

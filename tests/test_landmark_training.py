@@ -9,9 +9,9 @@ import torch
 
 from pipeline.body import BodyModel
 from training import train
-from training.export import INPUTS, OUTPUTS, export
+from training.export import OUTPUTS, export
 from training.losses import Bodies, Weights, full_picture, terms, with_up_in_ray
-from training.network import HIPS, N_TAPS, LandmarkNet, OrientCorrect, Sizes, box_of, exp_turn, ray_rotation
+from training.network import HIPS, INPUTS, N_TAPS, LandmarkNet, OrientCorrect, Sizes, box_of, exp_turn, ray_rotation
 from training.scene_cameras import random_cameras
 from training.scenes import FIELDS, Motions, Scenes, varied
 from training.train_corrector import angle_of, perturbed, world_of

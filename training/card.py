@@ -21,15 +21,13 @@ from benchmarks.accuracy_report import insert
 from engines.landmark_networks import open_networks
 from pipeline.frames import Array
 from pipeline.landmark_net import CORRECTOR_FILE, NETWORK_FILE
-from training.evaluate import INPUTS, aligned_mm
-from training.losses import Bodies, full_picture
-from training.network import ray_rotation
+from training.evaluate import errors_of
+from training.losses import Bodies
+from training.network import CORRECTOR_INPUTS, INPUTS, exp_turn
 from training.train import load_windows
-from training.train_corrector import angle_of, exp_turn, rotation_from_6d, world_of
+from training.train_corrector import OFF_DEG, angle_of, inputs_of, off_by, true_root
 
 BATCH = 500
-#: Camera angles that are off by so much are given to the corrector.
-OFF_DEG = (0.0, 3.0, 10.0)
 
 
 def read_all(data: dict[str, Tensor]) -> dict[str, Array]:
@@ -42,19 +40,7 @@ def read_all(data: dict[str, Tensor]) -> dict[str, Array]:
         for start in range(0, len(data["ages_s"]), BATCH):
             b = {k: v[start : start + BATCH].float() for k, v in data.items()}
             out = {k: torch.tensor(v) for k, v in reads({k: b[k].numpy() for k in INPUTS}).items()}
-            posed = bodies(out["Rs_6d"], out["betas"])
-            _, weak = full_picture(posed.landmarks, out["weak_camera"], out["log_distance"], out["box"], b["size_wh"])
-            true = b["true_ray_m"]
-            log_f = (b["focal_px"] / b["size_wh"].amax(1)).log()
-            cosine = (out["up_ray"] * b["up_ray"]).sum(-1).clamp(-1, 1)
-            values = {
-                "raw": aligned_mm(b["points_m"][:, 0], true), "free": aligned_mm(out["landmarks_m"], true),
-                "body": aligned_mm(posed.landmarks, true), "up": torch.rad2deg(torch.acos(cosine)),
-                "focal": 100 * ((out["log_focal"][:, 0] - log_f).abs().exp() - 1),
-                "weak": 100 * ((weak.log() - (b["focal_px"]).log()).abs().exp() - 1),
-                "prior": 100 * ((log_f - np.log(0.85)).abs().exp() - 1),
-                **_corrected(b, out, corrects, g),
-            }  # fmt: skip
+            values = errors_of(out, b, bodies) | _corrected(b, out, corrects, g)
             for name, v in values.items():
                 parts.setdefault(name, []).append(v)
     return {name: torch.cat(v).double().numpy() for name, v in parts.items()}
@@ -62,19 +48,14 @@ def read_all(data: dict[str, Tensor]) -> dict[str, Array]:
 
 def _corrected(b: dict[str, Tensor], out: dict[str, Tensor], corrects, g: torch.Generator) -> dict[str, Tensor]:  # type: ignore[no-untyped-def]
     """Angles in degrees of the root in the world, before and after, with camera angles off by OFF_DEG."""
-    R_camera_ray = ray_rotation(b["place_m"])
-    root = R_camera_ray @ rotation_from_6d(out["Rs_6d"][:, 0])
-    true = world_of(b["up_camera"]) @ R_camera_ray @ rotation_from_6d(b["Rs_6d"][:, 0])
-    seen = (R_camera_ray @ out["up_ray"][..., None])[..., 0]
-    values = {}
+    true, values = true_root(b), {}
     for degrees in OFF_DEG:
-        turn = torch.nn.functional.normalize(torch.randn(len(root), 3, generator=g), dim=-1) * np.radians(degrees)
-        R = world_of((exp_turn(turn) @ b["up_camera"][..., None])[..., 0])
-        feed = {"feature": out["feature"], "R_world_camera": R, "R_camera_root": root, "up_camera": seen,
-                "log_kappa": out["log_kappa"]}  # fmt: skip
-        turned = torch.tensor(corrects({k: v.float().numpy() for k, v in feed.items()})["turn"])
-        values[f"before_{degrees:g}"] = torch.rad2deg(angle_of(R @ root, true))
-        values[f"after_{degrees:g}"] = torch.rad2deg(angle_of(exp_turn(turned) @ R @ root, true))
+        given = inputs_of(out, b, off_by(b["up_camera"], degrees, g))
+        feed = {name: value.float().numpy() for name, value in zip(CORRECTOR_INPUTS, given, strict=True)}
+        turned = torch.tensor(corrects(feed)["turn"])
+        composed = given[1] @ given[2]
+        values[f"before_{degrees:g}"] = torch.rad2deg(angle_of(composed, true))
+        values[f"after_{degrees:g}"] = torch.rad2deg(angle_of(exp_turn(turned) @ composed, true))
     return values
 
 
@@ -99,6 +80,11 @@ def slices(data: dict[str, Tensor]) -> dict[str, NDArray[np.bool_]]:
     }  # fmt: skip
 
 
+def percent(log_errors: Array) -> float:
+    """The median of errors of a logarithm."""
+    return 100.0 * float(np.expm1(np.median(log_errors)))
+
+
 def tables(data: dict[str, Tensor]) -> Iterator[str]:
     """The page's lines."""
     values = read_all(data)
@@ -111,15 +97,16 @@ def tables(data: dict[str, Tensor]) -> Iterator[str]:
             continue
         v = {k: x[rows] for k, x in values.items()}
         yield (
-            f"| {name} | {rows.mean():.0%} | {v['raw'].mean():.0f} | {v['free'].mean():.0f} | {v['body'].mean():.0f} | "
-            f"{np.median(v['up']):.1f}°, {np.quantile(v['up'], 0.9):.0f}° | {np.median(v['focal']):.0f} % |"
+            f"| {name} | {rows.mean():.0%} | {v['raw_pa_mm'].mean():.0f} | {v['free_pa_mm'].mean():.0f} | "
+            f"{v['body_pa_mm'].mean():.0f} | {np.median(v['up_deg']):.1f}°, {np.quantile(v['up_deg'], 0.9):.0f}° | "
+            f"{percent(v['focal_label']):.0f} % |"
         )
     yield ""
     yield "| focal length of one look, median error | % |"
     yield "|---|---|"
-    for name, key in (("always 0.85 of the long side", "prior"), ("taught by labels (ships)", "focal"),
-                      ("taught by full-perspective reprojection alone", "weak")):  # fmt: skip
-        yield f"| {name} | {np.median(values[key]):.0f} |"
+    for name, key in (("always 0.85 of the long side", "focal_prior"), ("taught by labels (ships)", "focal_label"),
+                      ("taught by full-perspective reprojection alone", "focal_weak")):  # fmt: skip
+        yield f"| {name} | {percent(values[key]):.0f} |"
     yield ""
     yield "| root in the world, median error | before the corrector | after |"
     yield "|---|---|---|"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from training.losses import Bodies, full_picture
-from training.network import LandmarkNet
+from training.network import INPUTS, LandmarkNet
 
+#: Focal length over the long side of a camera that nobody knows.
+USUAL_FOCAL = 0.85
 _LIMBS = torch.tensor([11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28])
-INPUTS = ("points_px", "visibility", "points_m", "ages_s", "size_wh")
 
 
 def aligned_mm(found: Tensor, true: Tensor) -> Tensor:
@@ -24,30 +27,36 @@ def aligned_mm(found: Tensor, true: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def errors_of(out: dict[str, Tensor], batch: dict[str, Tensor], bodies: Bodies) -> dict[str, Tensor]:
+    """Of what a network says of windows, errors (B,): bodies in mm, gravity in degrees, focal lengths in log units.
+
+    "weak" is the focal length that reprojection taught, "label" the one of labels, "prior" always 0.85 long sides.
+    """
+    posed = bodies(out["Rs_6d"], out["betas"])
+    _, focal = full_picture(posed.landmarks, out["weak_camera"], out["log_distance"], out["box"], batch["size_wh"])
+    true, log_f = batch["true_ray_m"], (batch["focal_px"] / batch["size_wh"].amax(1)).log()
+    errors = {
+        "up_deg": torch.rad2deg(torch.acos((out["up_ray"] * batch["up_ray"]).sum(-1).clamp(-1, 1))),
+        "focal_weak": (focal / batch["focal_px"]).log().abs(),
+        "focal_label": (out["log_focal"][:, 0] - log_f).abs(),
+        "focal_prior": (log_f - math.log(USUAL_FOCAL)).abs(),
+    }
+    for name, found in (
+        ("raw", batch["points_m"][:, 0]), ("free", out["landmarks_m"]), ("body", posed.landmarks)
+    ):  # fmt: skip
+        errors[f"{name}_pa_mm"] = aligned_mm(found, true)
+        errors[f"{name}_mm"] = 1000 * (found - true)[:, _LIMBS].norm(dim=-1).mean(1)
+    return errors
+
+
+@torch.no_grad()
 def evaluate(net: LandmarkNet, data: dict[str, Tensor], bodies: Bodies, batch: int = 4096) -> dict[str, float]:
-    """Medians and means over all windows: bodies in mm, gravity in degrees, focal lengths in log units."""
+    """Means of what is in mm and medians of the rest of `errors_of`, over all windows."""
     net.eval()
     parts: dict[str, list[Tensor]] = {}
     for start in range(0, len(data["ages_s"]), batch):
         b = {k: v[start : start + batch].float() for k, v in data.items()}
-        out = net(*(b[name] for name in INPUTS))
-        posed = bodies(out["Rs_6d"], out["betas"])
-        _, focal = full_picture(posed.landmarks, out["weak_camera"], out["log_distance"], out["box"], b["size_wh"])
-        true = b["true_ray_m"]
-        angle = torch.rad2deg(torch.acos((out["up_ray"] * b["up_ray"]).sum(-1).clamp(-1, 1)))
-        values = {
-            "raw_pa_mm": aligned_mm(b["points_m"][:, 0], true),
-            "free_pa_mm": aligned_mm(out["landmarks_m"], true),
-            "body_pa_mm": aligned_mm(posed.landmarks, true),
-            "raw_mm": 1000 * (b["points_m"][:, 0] - true)[:, _LIMBS].norm(dim=-1).mean(1),
-            "free_mm": 1000 * (out["landmarks_m"] - true)[:, _LIMBS].norm(dim=-1).mean(1),
-            "body_mm": 1000 * (posed.landmarks - true)[:, _LIMBS].norm(dim=-1).mean(1),
-            "up_deg": angle,
-            "focal_weak": (focal / b["focal_px"]).log().abs(),
-            "focal_label": (out["log_focal"][:, 0] - (b["focal_px"] / b["size_wh"].amax(1)).log()).abs(),
-            "focal_prior": (b["focal_px"] / b["size_wh"].amax(1) / 0.85).log().abs(),
-        }
-        for name, v in values.items():
+        for name, v in errors_of(net(*(b[name] for name in INPUTS)), b, bodies).items():
             parts.setdefault(name, []).append(v)
     net.train()
     joined = {name: torch.cat(v) for name, v in parts.items()}

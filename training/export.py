@@ -22,13 +22,11 @@ from torch import Tensor, nn
 
 from pipeline.body import BodyModel
 from pipeline.types import JOINT_PARENTS
-from training.network import HIPS, N_TAPS, STATURE_M, LandmarkNet, OrientCorrect, rotation_from_6d
+from training.network import CORRECTOR_INPUTS, HIPS, INPUTS, STATURE_M, LandmarkNet, OrientCorrect, rotation_from_6d
 from training.train import CONFIG, new_network
 
 WEIGHTS_FILE = "weights.safetensors"
 DATA = Path(__file__).parents[1] / "pipeline" / "data"
-INPUTS = {"points_px": (N_TAPS, 33, 2), "visibility": (N_TAPS, 33), "points_m": (N_TAPS, 33, 3), "ages_s": (N_TAPS,),
-          "size_wh": (2,)}  # fmt: skip
 OUTPUTS = ("Rs_6d", "betas", "weak_camera", "landmarks_m", "log_sigma_m", "up_ray", "log_kappa", "log_distance",
            "log_focal", "feature", "box")  # fmt: skip
 
@@ -102,10 +100,9 @@ def export(work: Path, config: dict[str, Any], out: Path) -> list[Path]:
     corrector.load_state_dict({k: v.float() for k, v in _part(tensors, "corrector.").items()})
     example = tuple(torch.rand(2, *shape) + 0.5 for shape in INPUTS.values())
     _write(Exported(net), example, list(INPUTS), list(OUTPUTS), files[0], "")
-    inputs = ["feature", "R_world_camera", "R_camera_root", "up_camera", "log_kappa"]
     eyes = torch.eye(3).repeat(2, 1, 1)
     example = (torch.rand(2, n), eyes, eyes, torch.rand(2, 3), torch.rand(2))
-    _write(corrector, example, inputs, ["turn", "log_scale"], files[1], "corrector.")
+    _write(corrector, example, list(CORRECTOR_INPUTS), ["turn", "log_scale"], files[1], "corrector.")
     return files
 
 

@@ -15,12 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline import landmark_net
+
 #: Seconds before now at which the network looks, newest first.
-TAPS_S = (0.0, 0.1, 0.2, 0.4, 0.7)
+TAPS_S = tuple(landmark_net.TAPS_S.tolist())
 N_TAPS = len(TAPS_S)
 #: Everybody is of this stature to the network: size cannot be seen, so it is put in from outside.
-STATURE_M = 1.72
+STATURE_M = landmark_net.STATURE_M
 HIPS = (23, 24)
+#: What the network takes, in this order, and the shape of each for one window.
+INPUTS = {"points_px": (N_TAPS, 33, 2), "visibility": (N_TAPS, 33), "points_m": (N_TAPS, 33, 3), "ages_s": (N_TAPS,),
+          "size_wh": (2,)}  # fmt: skip
+CORRECTOR_INPUTS = ("feature", "R_world_camera", "R_camera_root", "up_camera", "log_kappa")
 _PER_TAP = 33 * (2 + 2 + 1 + 1 + 3) + 1
 _PLACE = 7
 #: What a head's output is multiplied by, so that its first layer's values stay near one.
@@ -29,11 +35,12 @@ _LOG_DISTANCE = 1.2
 
 @dataclass(frozen=True)
 class Sizes:
-    """Widths of the trunk and of what is kept of an older picture, and the number of residual blocks."""
+    """Widths of the trunk, of what is kept of an older picture and of the heads; the number of residual blocks."""
 
-    width: int = 512
-    older: int = 128
+    width: int = 384
+    older: int = 96
     blocks: int = 4
+    head: int = 256
 
 
 class Block(nn.Module):
@@ -51,17 +58,17 @@ class Block(nn.Module):
 
 
 class Head(nn.Module):
-    """One block and a linear layer, (B, W) -> (B, out), that begins at zero."""
+    """Two layers, (B, W) -> (B, out), that begin near zero."""
 
-    def __init__(self, width: int, out: int) -> None:
+    def __init__(self, width: int, hidden: int, out: int) -> None:
         super().__init__()
-        self.block, self.norm, self.out = Block(width), nn.LayerNorm(width), nn.Linear(width, out)
+        self.first, self.out = nn.Linear(width, hidden), nn.Linear(hidden, out)
         nn.init.normal_(self.out.weight, std=1e-3)
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, out)."""
-        return self.out(self.norm(self.block(x)))
+        return self.out(F.gelu(self.first(x)))
 
 
 class Features(nn.Module):
@@ -172,11 +179,9 @@ class LandmarkNet(nn.Module):
         self.join = nn.Linear(w + (N_TAPS - 1) * sizes.older, w)
         self.trunk = nn.Sequential(*(Block(w, dropout) for _ in range(sizes.blocks)))
         self.norm = nn.LayerNorm(w)
-        self.body = Head(w, 24 * 6 + 10 + 3)
-        self.free = Head(w, 33 * 5)
-        self.up = Head(w, 4)
-        self.distance = Head(w, 1)
-        self.focal = Head(w, 2)
+        self.body, self.free, self.up, self.distance, self.focal = (
+            Head(w, sizes.head, out) for out in (24 * 6 + 10 + 3, 33 * 5, 4, 1, 2)
+        )
         self.register_buffer("mean_6d", torch.eye(3)[:, :2].T.reshape(6).repeat(24, 1))
         with torch.no_grad():
             self.mean_6d[0] = torch.tensor([1.0, 0.0, 0.0, 0.0, -1.0, 0.0])  # upright before the camera, y down there

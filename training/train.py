@@ -20,9 +20,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from training.evaluate import INPUTS, evaluate
+from training.evaluate import evaluate
 from training.losses import Bodies, Weights, terms, with_up_in_ray
-from training.network import LandmarkNet, Sizes
+from training.network import INPUTS, LandmarkNet, Sizes
 
 log = logging.getLogger(__name__)
 CONFIG = Path(__file__).parent / "config.toml"

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from training.network import LandmarkNet, OrientCorrect, exp_turn, ray_rotation, rotation_from_6d
-from training.train import INPUTS, Plan, batches, load_windows, new_network, rate_at
+from training.network import INPUTS, LandmarkNet, OrientCorrect, exp_turn, ray_rotation, rotation_from_6d
+from training.train import Plan, batches, load_windows, new_network, rate_at
 
 log = logging.getLogger(__name__)
+
+#: Camera angles that are off by so much are given to the corrector where it is measured.
+OFF_DEG = (0.0, 3.0, 10.0)
 
 
 def world_of(up_camera: Tensor) -> Tensor:
@@ -42,6 +46,18 @@ def inputs_of(out: dict[str, Tensor], batch: dict[str, Tensor], up: Tensor) -> t
     root = R_camera_ray @ rotation_from_6d(out["Rs_6d"][:, 0])
     seen = (R_camera_ray @ out["up_ray"][..., None])[..., 0]
     return out["feature"], world_of(up), root, seen, out["log_kappa"]
+
+
+def true_root(batch: dict[str, Tensor]) -> Tensor:
+    """R_world_root (B, 3, 3) in the world of `world_of`."""
+    R_camera_root = ray_rotation(batch["place_m"]) @ rotation_from_6d(batch["Rs_6d"][:, 0])
+    return world_of(batch["up_camera"]) @ R_camera_root
+
+
+def off_by(up_camera: Tensor, degrees: float, g: torch.Generator) -> Tensor:
+    """Verticals (B, 3) turned by `degrees` about axes of any direction."""
+    axis = torch.nn.functional.normalize(torch.randn(len(up_camera), 3, generator=g), dim=-1)
+    return (exp_turn(axis * math.radians(degrees)) @ up_camera[..., None])[..., 0]
 
 
 def angle_of(A: Tensor, B: Tensor) -> Tensor:
@@ -86,7 +102,7 @@ def loss_of(net: LandmarkNet, corrector: OrientCorrect, batch: dict[str, Tensor]
     with torch.no_grad():
         out = net(*(batch[name] for name in INPUTS))
         feature, R_world_camera, root, seen, kappa = inputs_of(out, batch, perturbed(batch["up_camera"], g))
-        true = world_of(batch["up_camera"]) @ ray_rotation(batch["place_m"]) @ rotation_from_6d(batch["Rs_6d"][:, 0])
+        true = true_root(batch)
     turn, log_scale = corrector(feature, R_world_camera, root, seen, kappa)
     off = angle_of(exp_turn(turn) @ R_world_camera @ root, true)
     log_scale = log_scale.clamp(-4.0, 1.0)
@@ -99,14 +115,10 @@ def evaluate_corrector(net: LandmarkNet, corrector: OrientCorrect, data: dict[st
     g = torch.Generator().manual_seed(3)
     batch = {k: v.float() for k, v in data.items()}
     out = net(*(batch[name] for name in INPUTS))
-    true = world_of(batch["up_camera"]) @ ray_rotation(batch["place_m"]) @ rotation_from_6d(batch["Rs_6d"][:, 0])
+    true = true_root(batch)
     report = {}
-    for degrees in (0.0, 3.0, 10.0):
-        turn = torch.nn.functional.normalize(torch.randn(len(true), 3, generator=g), dim=-1) * torch.deg2rad(
-            torch.tensor(degrees)
-        )
-        up = (exp_turn(turn) @ batch["up_camera"][..., None])[..., 0]
-        feature, R, root, seen, kappa = inputs_of(out, batch, up)
+    for degrees in OFF_DEG:
+        feature, R, root, seen, kappa = inputs_of(out, batch, off_by(batch["up_camera"], degrees, g))
         fixed = exp_turn(corrector(feature, R, root, seen, kappa)[0]) @ R @ root
         for name, found in (("before", R @ root), ("after", fixed)):
             report[f"{name}_{degrees:g}_deg"] = float(torch.rad2deg(angle_of(found, true)).median())
