@@ -54,7 +54,7 @@ def _arguments() -> argparse.ArgumentParser:
     motions.add_argument("--motion", type=Path, help="folder of captured motions, or of their .tar.xz archives")
     motions.add_argument("--out", type=Path, required=True, help="file to write, .npz, outside the repository")
     motions.add_argument("--seed", type=int, default=5)
-    motions.add_argument("--share", type=float, default=1.0, help="how much of the made-up motions (1: all 450)")
+    motions.add_argument("--share", type=float, default=1.0, help="how much of the made-up motions (1: all 552)")
     renders = parts.add_parser("render", help="pictures of people moving, seen by the landmark network, in shards")
     renders.add_argument("--motions", type=Path, required=True, help="file of the part `motions`")
     renders.add_argument("--out", type=Path, required=True, help="folder for the shards, outside the repository")

@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.frames import Array, exp_so3, log_so3
 from pipeline.types import JOINT, JOINT_PARENTS
 from training.data.acting import HIPS, Act, drift, eased, frames, rest, rotations, timeline
+from training.data.exercise import balance, lunge, stretch
 from training.data.habits import hands, lean, pairs, place, seated, sway, wander
 from training.data.motions import FPS, Motion, lowest, posed
 from training.data.stunts import floor, handstand, lie, plank
@@ -191,7 +192,8 @@ def _poses(rng: np.random.Generator, t: Array) -> Act:
 PLAYS: dict[str, tuple[Callable[[np.random.Generator, Array], Act], int]] = {
     "desk": (_desk, 70), "talk": (_talk, 44), "reach": (_reach, 36), "phone": (_phone, 36), "lie": (lie, 36),
     "squat": (_squat, 20), "turn": (_turn, 28), "arms": (_arms, 28), "handstand": (handstand, 24), "rise": (_rise, 24),
-    "floor": (floor, 24), "plank": (plank, 16), "poses": (_poses, 64),
+    "floor": (floor, 24), "plank": (plank, 16), "poses": (_poses, 64), "balance": (balance, 36),
+    "stretch": (stretch, 36), "lunge": (lunge, 30),
 }  # fmt: skip
 #: One made-up motion in so many is kept aside.
 _HELD_OUT_EVERY = 12
