@@ -14,7 +14,7 @@ import types
 from pathlib import Path
 
 import bpy
-from blender_vmc import armature, say
+from blender_scene import armature, say
 from bpy.props import BoolProperty, FloatProperty, IntProperty, StringProperty
 
 TICKS, TICK_S = 40, 0.05
@@ -40,7 +40,7 @@ def addon(folder):
 def main(folder, port):
     rest = json.load(sys.stdin)
     receiver = addon(folder)
-    made = armature(rest)
+    made = armature(rest, quaternions=True)
     bpy.context.view_layer.update()
     # what the add-on's button "Set as T-Pose" keeps
     made["CUSTOM"] = {
