@@ -17,13 +17,16 @@ from numpy.typing import NDArray
 
 from pipeline.flips import Sides
 from pipeline.frames import Array
-from pipeline.types import Detection, Landmarks
+from pipeline.types import CameraCalibration, Detection, Landmarks
 
 NETWORK_FILE = Path(__file__).parent / "data" / "landmark_net.onnx"
 CORRECTOR_FILE = Path(__file__).parent / "data" / "orient_correct.onnx"
 #: Seconds before now at which the network looks, newest first; people are of this stature to it (`training.network`).
 TAPS_S = np.array([0.0, 0.1, 0.2, 0.4, 0.7])
 STATURE_M = 1.72
+#: What the network is told of a camera of which nothing is known: up in it, scale of its error in radians, log of the
+#: focal length over the picture's long side, scale of its error.
+UNKNOWN_CAMERA = (0.0, -1.0, 0.0, 1000.0, -0.16, 1000.0)
 #: Nothing older is kept, and nothing is known across a longer gap.
 MEMORY_S = 0.95
 
@@ -95,6 +98,15 @@ class LandmarkReader:
         self._tracks: dict[int, _Track] = {}
         self._at: tuple[float, tuple[int, ...]] = (-np.inf, ())
         self._readings: dict[int, Reading] = {}
+        self._camera = np.array(UNKNOWN_CAMERA, dtype=np.float32)
+
+    def believe(self, calibration: CameraCalibration) -> None:
+        """What bodies are read with from now on; gravity and focal length are read without it."""
+        long_side = max(calibration.size_wh)
+        self._camera = np.array([
+            *calibration.up_camera, calibration.gravity_spread_rad, np.log(calibration.K[0, 0] / long_side),
+            calibration.focal_spread,
+        ], dtype=np.float32)  # fmt: skip
 
     def read(self, detections: Sequence[Detection], t_s: float, size_wh: tuple[int, int]) -> Mapping[int, Reading]:
         """Readings by track id of those detections of `t_s` seconds that carry landmarks."""
@@ -129,6 +141,7 @@ class LandmarkReader:
             "points_m": np.array([m.points_m for m in marks], dtype=np.float32).reshape(n, taps, 33, 3),
             "ages_s": np.array([ages for _, ages in windows], dtype=np.float32),
             "size_wh": np.array([size_wh] * n, dtype=np.float32),
+            "camera": np.repeat(self._camera[None], n, 0),
         }
 
 

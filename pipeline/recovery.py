@@ -138,6 +138,7 @@ class LandmarkRecovery:
         usable, weights = [], []
         readings: Mapping[int, Reading] = {}
         if self._reader is not None and t_s is not None:
+            self._reader.believe(calibration)
             readings = self._reader.read(detections, t_s, calibration.size_wh)
         for i, detection in enumerate(detections):
             landmarks = detection.landmarks

@@ -10,8 +10,20 @@ import torch
 from pipeline.body import BodyModel
 from training import train
 from training.export import OUTPUTS, export
-from training.losses import Bodies, Weights, full_picture, terms, with_up_in_ray
-from training.network import HIPS, INPUTS, N_TAPS, LandmarkNet, OrientCorrect, Sizes, box_of, exp_turn, ray_rotation
+from training.losses import Bodies, Weights, full_picture, terms, with_camera, with_up_in_ray
+from training.network import (
+    HIPS,
+    INPUTS,
+    N_TAPS,
+    UNKNOWN_CAMERA,
+    LandmarkNet,
+    OrientCorrect,
+    Sizes,
+    box_of,
+    camera_features,
+    exp_turn,
+    ray_rotation,
+)
 from training.scene_cameras import random_cameras
 from training.scenes import FIELDS, Motions, Scenes, varied
 from training.train_corrector import angle_of, perturbed, world_of
@@ -121,6 +133,7 @@ def reached(stage, term, windows):
     torch.manual_seed(0)
     net = LandmarkNet(SMALL)
     batch = with_up_in_ray({k: v.float() for k, v in windows.items()})
+    batch = with_camera(batch, torch.Generator().manual_seed(0))
     out = net(*(batch[name] for name in INPUTS), detach_distance=stage == 1)
     terms(out, batch, Bodies(), stage)[term].backward()
     return {name: p.grad for name, p in net.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
@@ -139,6 +152,39 @@ def test_full_picture_teaches_the_distance_and_only_then_the_body(windows, stage
         weak = names["body.out.weight"][-3:]
         assert weak.abs().max() == 0  # the weak camera is taught by the crop alone
         assert names["body.out.weight"][:144].abs().max() > 0
+
+
+def test_what_is_believed_of_the_camera_helps_the_body_alone(windows):
+    """Gravity and focal length are read without it: a calibration must not hear its own echo."""
+    torch.manual_seed(0)
+    net = LandmarkNet(SMALL).eval()
+    data = {k: v.float() for k, v in windows.items()}
+    g = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        knows, guesses = (
+            net(*(with_camera(data, g, share)[name] for name in INPUTS)) for share in (1.0, 0.0)
+        )  # fmt: skip
+    for name in ("up_ray", "log_kappa", "log_focal", "log_distance", "feature", "box"):
+        assert torch.equal(knows[name], guesses[name])
+    assert (knows["landmarks_m"] - guesses["landmarks_m"]).abs().max() > 0
+
+
+def test_beliefs_err_as_they_say(windows):
+    data = {k: v.float() for k, v in windows.items()}
+    believed = with_camera(data, torch.Generator().manual_seed(0), 1.0)["camera"]
+    off = torch.acos((believed[:, :3] * data["up_camera"]).sum(1).clamp(-1, 1)) / believed[:, 3]
+    assert 0.5 < off.median() / 1.25 < 2.0  # two axes of a normal error, its scale told wrong by up to a factor of two
+    wrong = (believed[:, 4] - (data["focal_px"] / data["size_wh"].amax(1)).log()).abs() / believed[:, 5]
+    assert 0.5 < wrong.median() / 0.67 < 2.0
+    nothing = with_camera(data, torch.Generator().manual_seed(0), 0.0)["camera"]
+    assert (nothing == torch.tensor(UNKNOWN_CAMERA)).all()
+    seen = camera_features(nothing, data["points_px"][:, 0], data["size_wh"])
+    assert seen.abs().max() < 1e-5
+    # A sure vertical is seen from the ray through the hips, as the network's own is
+    exact = torch.cat([data["up_camera"], torch.zeros(len(off), 1), (data["focal_px"] / data["size_wh"].amax(1)).log()
+                       [:, None], torch.zeros(len(off), 1)], 1)  # fmt: skip
+    up_ray = with_up_in_ray(data)["up_ray"]
+    assert (camera_features(exact, data["true_px"], data["size_wh"])[:, :3] - up_ray).abs().max() < 0.01
 
 
 def test_crop_teaches_the_weak_camera(windows):
@@ -184,6 +230,7 @@ def test_three_stages_learn_resume_and_export(folder, tmp_path, caplog):
     net.eval()
     session = onnxruntime.InferenceSession(str(net_file))
     data = torch.load(folder / "held_out.pt", weights_only=True)
+    data = with_camera(data, torch.Generator().manual_seed(0))
     for batch in (1, 3):
         feed = {name: data[name][:batch].float().numpy() for name in INPUTS}
         with torch.no_grad():

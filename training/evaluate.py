@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from training.losses import Bodies, full_picture
+from training.losses import Bodies, full_picture, with_camera
 from training.network import INPUTS, LandmarkNet
 
 #: Focal length over the long side of a camera that nobody knows.
@@ -51,13 +51,20 @@ def errors_of(out: dict[str, Tensor], batch: dict[str, Tensor], bodies: Bodies) 
 
 @torch.no_grad()
 def evaluate(net: LandmarkNet, data: dict[str, Tensor], bodies: Bodies, batch: int = 4096) -> dict[str, float]:
-    """Means of what is in mm and medians of the rest of `errors_of`, over all windows."""
+    """Means of what is in mm and medians of the rest of `errors_of`, over all windows.
+
+    The camera is believed to be what it is, more or less (`with_camera`); `alone_` is without any belief.
+    """
     net.eval()
+    g = torch.Generator().manual_seed(9)
     parts: dict[str, list[Tensor]] = {}
     for start in range(0, len(data["ages_s"]), batch):
         b = {k: v[start : start + batch].float() for k, v in data.items()}
-        for name, v in errors_of(net(*(b[name] for name in INPUTS)), b, bodies).items():
-            parts.setdefault(name, []).append(v)
+        for prefix, known in (("", 1.0), ("alone_", 0.0)):
+            b = with_camera(b, g, known)
+            for name, v in errors_of(net(*(b[name] for name in INPUTS)), b, bodies).items():
+                if not prefix or name in ("free_mm", "body_mm", "free_pa_mm", "body_pa_mm"):
+                    parts.setdefault(prefix + name, []).append(v)
     net.train()
     joined = {name: torch.cat(v) for name, v in parts.items()}
     report = {name: float(v.mean()) if name.endswith("mm") else float(v.median()) for name, v in joined.items()}

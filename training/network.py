@@ -25,10 +25,14 @@ STATURE_M = landmark_net.STATURE_M
 HIPS = (23, 24)
 #: What the network takes, in this order, and the shape of each for one window.
 INPUTS = {"points_px": (N_TAPS, 33, 2), "visibility": (N_TAPS, 33), "points_m": (N_TAPS, 33, 3), "ages_s": (N_TAPS,),
-          "size_wh": (2,)}  # fmt: skip
+          "size_wh": (2,), "camera": (6,)}  # fmt: skip
+#: The input `camera` where nothing is known of it.
+UNKNOWN_CAMERA = landmark_net.UNKNOWN_CAMERA
 CORRECTOR_INPUTS = ("feature", "R_world_camera", "R_camera_root", "up_camera", "log_kappa")
 _PER_TAP = 33 * (2 + 2 + 1 + 1 + 3) + 1
-_PLACE = 7
+_PLACE, _CAMERA = 7, 6
+#: Errors of a vertical, radians, and of a focal length's logarithm at which what is said of the camera counts half.
+_HALF_UP, _HALF_FOCAL = 0.15, 0.25
 #: What a head's output is multiplied by, so that its first layer's values stay near one.
 _LOG_DISTANCE = 1.2
 
@@ -115,6 +119,22 @@ class Features(nn.Module):
         return taps, place, box
 
 
+def camera_features(camera: Tensor, points_px: Tensor, size_wh: Tensor) -> Tensor:
+    """What is believed of the camera (B, _CAMERA), seen from the ray through the hips and faded by how unsure it is.
+
+    camera (B, 6): up in the camera, scale of its error in radians, log(f / long side), scale of its error; scales of
+    1000 where nothing is known. points_px (B, 33, 2), size_wh (B, 2).
+    """
+    up, up_sigma, log_focal, focal_sigma = camera.split((3, 1, 1, 1), 1)
+    hips = 0.5 * (points_px[:, HIPS[0]] + points_px[:, HIPS[1]])
+    off = (hips - 0.5 * (size_wh - 1.0)) / (log_focal.exp() * size_wh.amax(1, keepdim=True))
+    to_ray = ray_rotation(torch.cat([off, torch.ones_like(log_focal)], 1)).transpose(1, 2)
+    up_worth = 1.0 / (1.0 + (up_sigma / _HALF_UP) ** 2)
+    focal_worth = 1.0 / (1.0 + (focal_sigma / _HALF_FOCAL) ** 2)
+    up_ray = (to_ray @ up[..., None])[..., 0]
+    return torch.cat([up_worth * up_ray, up_worth, focal_worth * 2.0 * (log_focal + 0.16), focal_worth], 1)
+
+
 def box_of(points_px: Tensor, weights: Tensor) -> Tensor:
     """Centre and side (B, 3) of a square box about image landmarks (B, 33, 2), weights (B, 33), in pixels."""
     w = (weights + 0.02) / (weights + 0.02).sum(1, keepdim=True)
@@ -151,6 +171,9 @@ def ray_rotation(place: Tensor) -> Tensor:
 class LandmarkNet(nn.Module):
     """Trunk, body, model-free landmarks, gravity, and the distance that gives the focal length.
 
+    Only the body and its landmarks know what is believed of the camera (`camera_features`): gravity and focal length
+    are read without it, so that no calibration ever hears its own echo.
+
     Outputs of `forward`, all of the newest picture; "ray" is the camera turned to the ray through the hips:
 
     ===============  ==============  ==================================================================
@@ -179,6 +202,8 @@ class LandmarkNet(nn.Module):
         self.join = nn.Linear(w + (N_TAPS - 1) * sizes.older, w)
         self.trunk = nn.Sequential(*(Block(w, dropout) for _ in range(sizes.blocks)))
         self.norm = nn.LayerNorm(w)
+        self.camera, self.mix = nn.Linear(w + _CAMERA, w), nn.Linear(w, w)
+        self.placed, self.placed_norm = Block(w, dropout), nn.LayerNorm(w)
         self.body, self.free, self.up, self.distance, self.focal = (
             Head(w, sizes.head, out) for out in (24 * 6 + 10 + 3, 33 * 5, 4, 1, 2)
         )
@@ -198,13 +223,15 @@ class LandmarkNet(nn.Module):
         return self.norm(self.trunk(x)), box, points_m[:, 0]
 
     def forward(
-        self, points_px: Tensor, visibility: Tensor, points_m: Tensor, ages_s: Tensor, size_wh: Tensor,
+        self, points_px: Tensor, visibility: Tensor, points_m: Tensor, ages_s: Tensor, size_wh: Tensor, camera: Tensor,
         detach_distance: bool = False,
     ) -> dict[str, Tensor]:  # fmt: skip
         """See the tables of the class and of `Features`; `detach_distance` keeps Tz's losses out of the trunk."""
         h, box, found = self.encode(points_px, visibility, points_m, ages_s, size_wh)
-        body = self.body(h)
-        free = self.free(h).unflatten(1, (33, 5))
+        seen_by = torch.cat([h, camera_features(camera, points_px[:, 0], size_wh)], 1)
+        placed = self.placed_norm(self.placed(h + self.mix(F.gelu(self.camera(seen_by)))))
+        body = self.body(placed)
+        free = self.free(placed).unflatten(1, (33, 5))
         points = found + free[..., :3]
         points = points - 0.5 * (points[:, HIPS[0]] + points[:, HIPS[1]])[:, None]
         up = self.up(h)

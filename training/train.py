@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from training.evaluate import evaluate
-from training.losses import Bodies, Weights, terms, with_up_in_ray
+from training.losses import Bodies, Weights, terms, with_camera, with_up_in_ray
 from training.network import INPUTS, LandmarkNet, Sizes
 
 log = logging.getLogger(__name__)
@@ -118,6 +118,7 @@ def one_epoch(
     sums: dict[str, float] = {}
     count = 0
     for batch in batches(windows, plan.batch, g):
+        batch = with_camera(batch, g)
         out = net(*(batch[name] for name in INPUTS), detach_distance=stage == 1)
         parts = terms(out, batch, bodies, stage, config.get("weak_perspective", False))
         loss = sum((getattr(weights, name) * value for name, value in parts.items()), torch.zeros(()))

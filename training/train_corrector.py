@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from training.losses import with_camera
 from training.network import INPUTS, LandmarkNet, OrientCorrect, exp_turn, ray_rotation, rotation_from_6d
 from training.train import Plan, batches, load_windows, new_network, rate_at
 
@@ -83,7 +84,7 @@ def train_corrector(data: Path, work: Path, config: dict[str, Any]) -> dict[str,
         for epoch in range(plan.epochs):
             g = torch.Generator().manual_seed(1000 * config["seed"] + epoch)
             for batch in batches(windows, plan.batch, g):
-                loss = loss_of(net, corrector, batch, g)
+                loss = loss_of(net, corrector, with_camera(batch, g), g)
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(corrector.parameters(), 1.0)
@@ -113,7 +114,7 @@ def loss_of(net: LandmarkNet, corrector: OrientCorrect, batch: dict[str, Tensor]
 def evaluate_corrector(net: LandmarkNet, corrector: OrientCorrect, data: dict[str, Tensor]) -> dict[str, float]:
     """Median angle in degrees of the root in the world and of its up axis, before and after, by the camera's error."""
     g = torch.Generator().manual_seed(3)
-    batch = {k: v.float() for k, v in data.items()}
+    batch = with_camera({k: v.float() for k, v in data.items()}, g)
     out = net(*(batch[name] for name in INPUTS))
     true = true_root(batch)
     report = {}
