@@ -63,7 +63,7 @@ weights: install-dev
 	[ -f $(WORK)/errors.safetensors ] || \
 	  $(BIN)/python -m training.error_model_fit --work $(WORK)/renders --out $(WORK)/errors.safetensors
 	[ -f $(WORK)/train.pt ] || $(BIN)/python -m training.scenes --motions $(WORK)/motions.npz \
-	  --errors $(WORK)/errors.safetensors --windows 300000 --seed 1 --out $(WORK)/train.pt
+	  --errors $(WORK)/errors.safetensors --windows 800000 --seed 1 --out $(WORK)/train.pt
 	[ -f $(WORK)/held_out.pt ] || $(BIN)/python -m training.scenes --motions $(WORK)/motions.npz \
 	  --errors $(WORK)/errors.safetensors --windows 10000 --seed 2 --held-out --out $(WORK)/held_out.pt
 	for stage in 1 2 3; do \

@@ -25,7 +25,7 @@ from training.network import (
     ray_rotation,
 )
 from training.scene_cameras import random_cameras
-from training.scenes import FIELDS, Motions, Scenes, varied
+from training.scenes import FIELDS, Motions, Scenes, milder, varied
 from training.train_corrector import angle_of, perturbed, world_of
 
 SMALL = Sizes(width=48, older=16, blocks=1)
@@ -94,6 +94,24 @@ def test_same_seed_same_scenes(scenes):
     a, b, c = (scenes.batch(32, torch.Generator().manual_seed(k)) for k in (1, 1, 2))
     assert all(torch.equal(a[name], b[name]) for name in FIELDS)
     assert not torch.equal(a["focal_px"][:8], c["focal_px"][:8])
+
+
+def test_errors_are_milder_in_many_windows_by_a_share_of_their_own():
+    g = torch.Generator().manual_seed(0)
+    camera = 0.3 * torch.randn(400, N_TAPS, 33, 3, generator=g) + torch.tensor([0.0, 0.0, 4.0])
+    hips = camera[:, :, list(HIPS)].mean(2)
+    about = (camera - hips[:, :, None]) @ ray_rotation(hips)
+    uv = 900 * camera[..., :2] / camera[..., 2:]
+    off_px, off_m = torch.randn(uv.shape, generator=g), 0.05 * torch.randn(about.shape, generator=g)
+    px, metres = milder(uv + off_px, about + off_m, uv, camera, g)
+    share = ((px - uv) * off_px).sum((1, 2, 3)) / (off_px**2).sum((1, 2, 3))
+    rest = (px - uv) - share[:, None, None, None] * off_px
+    assert rest.abs().max() < 1e-2  # pixels, about a thousand, in single precision
+    assert 0.2 < (share > 0.999).float().mean() < 0.5
+    assert ((share >= -1e-3) & (share < 1.001)).all()
+    assert 0.4 < share[share < 0.999].mean() < 0.6
+    left = (metres - about).norm(dim=-1).mean((1, 2)) / off_m.norm(dim=-1).mean((1, 2))
+    assert (left - share).abs().median() < 0.1
 
 
 def test_cameras_stand_where_people_put_them():

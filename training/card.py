@@ -22,7 +22,7 @@ from engines.landmark_networks import open_networks
 from pipeline.frames import Array
 from pipeline.landmark_net import CORRECTOR_FILE, NETWORK_FILE
 from training.evaluate import errors_of
-from training.losses import Bodies
+from training.losses import Bodies, with_camera
 from training.network import CORRECTOR_INPUTS, INPUTS, exp_turn
 from training.train import load_windows
 from training.train_corrector import OFF_DEG, angle_of, inputs_of, off_by, true_root
@@ -39,8 +39,12 @@ def read_all(data: dict[str, Tensor]) -> dict[str, Array]:
         reads, corrects = open_networks((NETWORK_FILE, CORRECTOR_FILE), stack, "onnx", max_batch=1)
         for start in range(0, len(data["ages_s"]), BATCH):
             b = {k: v[start : start + BATCH].float() for k, v in data.items()}
-            out = {k: torch.tensor(v) for k, v in reads({k: b[k].numpy() for k in INPUTS}).items()}
-            values = errors_of(out, b, bodies) | _corrected(b, out, corrects, g)
+            values: dict[str, Tensor] = {}
+            for prefix, known in (("alone_", 0.0), ("", 1.0)):
+                b = with_camera(b, g, known)
+                out = {k: torch.tensor(v) for k, v in reads({k: b[k].numpy() for k in INPUTS}).items()}
+                values |= {prefix + name: v for name, v in errors_of(out, b, bodies).items()}
+            values |= _corrected(b, out, corrects, g)
             for name, v in values.items():
                 parts.setdefault(name, []).append(v)
     return {name: torch.cat(v).double().numpy() for name, v in parts.items()}
@@ -88,19 +92,26 @@ def percent(log_errors: Array) -> float:
 def tables(data: dict[str, Tensor]) -> Iterator[str]:
     """The page's lines."""
     values = read_all(data)
-    titles = ("held-out windows", "share", "PA-MPJPE, mm: MediaPipe", "landmarks", "body", "gravity, median and 90 %",
-              "focal length, median")  # fmt: skip
+    titles = ("held-out windows", "share", "MPJPE, mm: MediaPipe", "landmarks", "PA-MPJPE, mm: MediaPipe", "landmarks",
+              "body", "gravity, median and 90 %", "focal length, median")  # fmt: skip
     yield f"| {' | '.join(titles)} |"
-    yield "|---|---|---|---|---|---|---|"
+    yield f"|{'---|' * len(titles)}"
     for name, rows in slices(data).items():
         if rows.sum() < 20:
             continue
         v = {k: x[rows] for k, x in values.items()}
         yield (
-            f"| {name} | {rows.mean():.0%} | {v['raw_pa_mm'].mean():.0f} | {v['free_pa_mm'].mean():.0f} | "
+            f"| {name} | {rows.mean():.0%} | {v['raw_mm'].mean():.0f} | {v['free_mm'].mean():.0f} | "
+            f"{v['raw_pa_mm'].mean():.0f} | {v['free_pa_mm'].mean():.0f} | "
             f"{v['body_pa_mm'].mean():.0f} | {np.median(v['up_deg']):.1f}°, {np.quantile(v['up_deg'], 0.9):.0f}° | "
             f"{percent(v['focal_label']):.0f} % |"
         )
+    yield ""
+    yield "| the camera is | MPJPE of landmarks, mm | of the body, mm |"
+    yield "|---|---|---|"
+    for name, prefix in (("believed to be about what it is", ""), ("not known", "alone_")):
+        means = (f"{values[f'{prefix}{part}_mm'].mean():.0f}" for part in ("free", "body"))
+        yield f"| {name} | {' | '.join(means)} |"
     yield ""
     yield "| focal length of one look, median error | % |"
     yield "|---|---|"

@@ -176,6 +176,7 @@ class Scenes:
         px, visibility, metres, ok = (
             v.flip(1) for v in (found.points_px, found.visibility, found.points_m, found.found)
         )
+        px, metres = milder(px, metres, uv, camera, g)
         px, visibility, metres, ages = without_gaps(px, visibility, metres, ok, times, g)
         hips = camera[:, 0, _HIP_MARKS].mean(1)
         to_ray = ray_rotation(hips).transpose(1, 2)
@@ -196,24 +197,20 @@ class Scenes:
         return {name: out[name][seen].to(dtype) for name, (_, dtype) in FIELDS.items()}
 
 
-def milder(
-    px: Tensor, metres: Tensor, uv: Tensor, camera: Tensor, stature: Tensor, g: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Landmarks (n, T, 33, ...) whose errors are smaller by a share of each window's own, in half of the windows.
+def milder(px: Tensor, metres: Tensor, uv: Tensor, camera: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Landmarks (n, T, 33, ...) whose errors are smaller by a share of each window's own, in two of three windows.
 
-    The landmark network errs less on real pictures, which it was made for, than on renders (docs/landmarks.md), by a
-    share that nobody knows: so the networks see all of them, and find out from what agrees with what.
+    The landmark network errs less on most real pictures, which it was made for, than on renders (docs/error_model.md),
+    by a share that nobody knows: so the networks see all of them, and find out from what agrees with what.
     """
     n = len(px)
-    share = torch.where(torch.rand(n, generator=g) < 0.5, torch.rand(n, generator=g), torch.ones(n))[
-        :, None, None, None
-    ]
+    share = torch.where(torch.rand(n, generator=g) < 0.67, torch.rand(n, generator=g), torch.ones(n))
+    share = share[:, None, None, None]
     hips = camera[:, :, _HIP_MARKS].mean(2)
     # The size that the network gives to everybody stays its own
-    size = (
-        metres[:, :1].norm(dim=-1).sum((1, 2)) / (camera[:, :1] - hips[:, :1, None]).norm(dim=-1).sum((1, 2))
-    ).clamp(0.3, 3.0)
-    true = size[:, None, None, None] * ((camera - hips[:, :, None]) @ ray_rotation(hips))
+    found, about = metres[:, 0].norm(dim=-1).sum(1), (camera[:, 0] - hips[:, :1]).norm(dim=-1).sum(1)
+    size = (found / about).clamp(0.3, 3.0)[:, None, None, None]
+    true = size * ((camera - hips[:, :, None]) @ ray_rotation(hips))
     known = torch.isfinite(uv).all(-1, keepdim=True)
     return torch.where(known, uv + share * (px - uv), px), true + share * (metres - true)
 
