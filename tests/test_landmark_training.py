@@ -9,6 +9,7 @@ import torch
 
 from pipeline.body import BodyModel
 from training import train
+from training.ablations import COLUMNS, RUNS, ablation
 from training.export import OUTPUTS, export
 from training.losses import Bodies, Weights, full_picture, terms, with_camera, with_up_in_ray
 from training.network import (
@@ -258,6 +259,19 @@ def test_three_stages_learn_resume_and_export(folder, tmp_path, caplog):
         got = dict(zip(OUTPUTS, session.run(list(OUTPUTS), feed), strict=True))
         assert max(np.abs(got[name] - wanted[name].numpy()).max() for name in OUTPUTS if name != "box") < 1e-4
     assert corrector_file.stat().st_size > 1000
+
+
+def test_ablations_change_what_they_say(folder, tmp_path):
+    reports = {}
+    for name, changed, staged in RUNS:
+        reports[name] = ablation(folder, tmp_path / name[:8], config_of(1), changed, staged, (1, 1))
+        assert set(COLUMNS) <= set(reports[name])
+        assert ablation(folder, tmp_path / name[:8], config_of(1), changed, staged, (1, 1)) == reports[name]  # is kept
+    ships, together, weak, unlabelled = reports.values()
+    assert len({r["body_mm"] for r in (ships, together, weak)}) == 3
+    untaught = torch.load(tmp_path / RUNS[2][0][:8] / "stage1.pt", weights_only=True)["net"]["distance.out.bias"]
+    assert untaught.abs().max() < 1e-6  # nothing but reprojection teaches the distance
+    assert unlabelled["focal_label"] != ships["focal_label"]
 
 
 def test_training_goes_on_where_it_was_stopped(folder, tmp_path):
