@@ -46,7 +46,6 @@ class Reading:
     landmarks        what it looked at, sides kept apart (`pipeline.flips`)
     points_m         (33, 3) landmarks about the hips in ray axes, of a person of STATURE_M
     sigma_m          (33, 2) scale of their errors across and along the ray
-    Rs_6d            (24, 6) first two columns of R_ray_root and of Rs_parent_joint
     up_ray           (3,) unit; up_sigma_rad the scale of its error
     log_focal        log of the focal length over the picture's long side, log_focal_sigma the scale of its error
     feature          (W,) of the orientation corrector
@@ -56,7 +55,6 @@ class Reading:
     landmarks: Landmarks
     points_m: Array
     sigma_m: Array
-    Rs_6d: Array
     up_ray: Array
     up_sigma_rad: float
     log_focal: float
@@ -152,7 +150,6 @@ def _reading(landmarks: Landmarks, out: Mapping[str, NDArray[Any]], row: int) ->
         landmarks=landmarks,
         points_m=out["landmarks_m"][row].astype(np.float64),
         sigma_m=np.exp(out["log_sigma_m"][row].astype(np.float64)),
-        Rs_6d=out["Rs_6d"][row].astype(np.float64),
         up_ray=out["up_ray"][row].astype(np.float64),
         up_sigma_rad=float(np.exp(-log_kappa)),
         log_focal=log_focal,

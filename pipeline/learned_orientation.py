@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.frames import Array, shortest_rotation
 from pipeline.landmark_net import LandmarkReader, Reading, Runs
-from pipeline.orientation import LOOK_S, MAX_CORRECTION_RAD, SETTLE_S, OrientationCorrector, Track
+from pipeline.orientation import OrientationCorrector, Track
 from pipeline.types import BodyPose, CameraCalibration, WorldPose
 
 #: A turn that the network is less sure of than this counts for nothing, and a surer one than the other for no more.
@@ -42,19 +42,13 @@ class LearnedOrientation(OrientationCorrector):
         bodies, calibration, track_ids = self._now
         readings = [self._reader.latest(i) for i in track_ids]
         at = [i for i, reading in enumerate(readings) if reading is not None]
-        dts = [min(max(t_s - track.looked_s, 0.0), 0.2) for track in tracks]
-        for track in tracks:
-            track.looked_s = t_s
+        dts = [track.look(t_s) for track in tracks]
         if not at:
             return
         turns, scales = self._turns([r for r in readings if r is not None], [bodies[i] for i in at], calibration)
         for i, turn, scale in zip(at, turns, scales, strict=True):
-            track = tracks[i]
-            worth = dts[i] * float(np.clip(1.0 - (scale - SURE_RAD[0]) / (SURE_RAD[1] - SURE_RAD[0]), 0.0, 1.0))
-            track.stood_s += worth
-            share = worth / max(min(track.stood_s, SETTLE_S), 5.0 * LOOK_S)
-            lean = track.lean + share * (turn - track.lean)
-            track.lean = lean * min(1.0, MAX_CORRECTION_RAD / max(float(np.linalg.norm(lean)), 1e-9))
+            sure = float(np.clip(1.0 - (scale - SURE_RAD[0]) / (SURE_RAD[1] - SURE_RAD[0]), 0.0, 1.0))
+            tracks[i].learn(turn, dts[i] * sure)
 
     def _turns(
         self, readings: list[Reading], bodies: list[BodyPose], calibration: CameraCalibration

@@ -42,6 +42,20 @@ class Track:
     floor_m: float = 0.0
     floor_known_s: float = 0.0
 
+    def look(self, t_s: float) -> float:
+        """Seconds since the look before this one, a fifth at most."""
+        since_s = min(max(t_s - self.looked_s, 0.0), 0.2)
+        self.looked_s = t_s
+        return since_s
+
+    def learn(self, lean: Array, worth_s: float) -> None:
+        """The mean of all that was seen so far, then a window of SETTLE_S: early looks count, late ones cannot run
+        away."""
+        self.stood_s += worth_s
+        share = worth_s / max(min(self.stood_s, SETTLE_S), 0.5)
+        moved = self.lean + share * (lean - self.lean)
+        self.lean = moved * min(1.0, MAX_CORRECTION_RAD / max(float(np.linalg.norm(moved)), 1e-9))
+
 
 class OrientationCorrector:
     """Camera-frame bodies to world-frame bodies, with a slow correction per person."""
@@ -108,19 +122,12 @@ class OrientationCorrector:
             & (np.sum(legs * trunks, axis=-1) > STRAIGHT)
             & (legs[:, 1] > PLAUSIBLE)
         )
-        dts = [min(max(t_s - track.looked_s, 0.0), 0.2) for track in tracks]
-        for track in tracks:
-            track.looked_s = t_s
+        dts = [track.look(t_s) for track in tracks]
         if not standing.any():
             return
         targets = log_so3(shortest_rotation(normalize(2 * legs + trunks), np.broadcast_to(UP, legs.shape)))
         for i in np.flatnonzero(standing):
-            track = tracks[i]
-            track.stood_s += dts[i]
-            # The mean of all standing so far, then a window of SETTLE_S: early looks count, late ones cannot run away
-            share = dts[i] / max(min(track.stood_s, SETTLE_S), 0.5)
-            lean = track.lean + share * (targets[i] - track.lean)
-            track.lean = lean * min(1.0, MAX_CORRECTION_RAD / max(float(np.linalg.norm(lean)), 1e-9))
+            tracks[i].learn(targets[i], dts[i])
 
     def _learn_floor(self, tracks: list[Track], joints_y: Array, confidence: Array, dts: Array) -> None:
         """Moves each floor offset toward the lowest foot; jumps are too short to move it."""
