@@ -26,7 +26,7 @@ from training.network import (
     ray_rotation,
 )
 from training.scene_cameras import random_cameras
-from training.scenes import FIELDS, Motions, Scenes, milder, varied
+from training.scenes import FIELDS, Motions, Scenes, less_turned, milder, varied
 from training.train_corrector import angle_of, perturbed, world_of
 
 SMALL = Sizes(width=48, older=16, blocks=1)
@@ -113,6 +113,28 @@ def test_errors_are_milder_in_many_windows_by_a_share_of_their_own():
     assert 0.4 < share[share < 0.999].mean() < 0.6
     left = (metres - about).norm(dim=-1).mean((1, 2)) / off_m.norm(dim=-1).mean((1, 2))
     assert (left - share).abs().median() < 0.1
+
+
+def test_bodies_are_turned_off_the_truth_by_less():
+    g = torch.Generator().manual_seed(0)
+    camera = 0.3 * torch.randn(400, N_TAPS, 33, 3, generator=g) + torch.tensor([0.0, 0.0, 4.0])
+    hips = camera[:, :, list(HIPS)].mean(2)
+    about = (camera - hips[:, :, None]) @ ray_rotation(hips)
+    off = exp_turn(torch.nn.functional.normalize(torch.randn(400, 3, generator=g), dim=1) * 0.3)[:, None]
+    found = less_turned(about @ off.transpose(-1, -2), camera, g)
+    # What is left is the same turn, a part of it, of all pictures
+    left = [angle_of(kabsch(about[:, k], found[:, k]), torch.eye(3).expand(400, 3, 3)) for k in (0, N_TAPS - 1)]
+    assert (left[0] - left[1]).abs().max() < 1e-3
+    assert left[0].max() < 0.301
+    assert 0.15 < (left[0] > 0.299).float().mean() < 0.25
+    assert 0.1 < left[0][left[0] < 0.299].mean() < 0.2
+    assert (found.norm(dim=-1) - about.norm(dim=-1)).abs().max() < 1e-4
+
+
+def kabsch(a, b):
+    """Rotations (B, 3, 3) that turn points a (B, N, 3) onto b."""
+    U, _, Vh = torch.linalg.svd(b.transpose(1, 2) @ a)
+    return U @ torch.diag_embed(torch.stack([torch.ones(len(a)), torch.ones(len(a)), torch.det(U @ Vh)], 1)) @ Vh
 
 
 def test_cameras_stand_where_people_put_them():
