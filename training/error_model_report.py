@@ -27,6 +27,7 @@ from training.error_tables import (
     metric_errors,
     over_time,
     table,
+    tilt,
     two_sample,
     whole_body,
 )
@@ -105,6 +106,7 @@ def clip_tables(model: LandmarkErrors, folders: list[Path]) -> Iterator[str]:
     errors: Rows = []
     joints: Rows = []
     times: Rows = []
+    leans: Rows = []
     for name, renders, step_s in clips(folders):
         many = renders.where(torch.zeros(DRAWS, dtype=torch.long))
         p = Pairs.of(many, model, step_s, 7, measured=False)
@@ -119,6 +121,8 @@ def clip_tables(model: LandmarkErrors, folders: list[Path]) -> Iterator[str]:
         )
         flips = [f"{100 * float((s.flips[p.seen] > 0).float().mean()):.0f}" for s in (p.real, p.model)]
         joints.append([name, *(f"{a:.0f}" for pair in zip(real, made, strict=True) for a in pair), *flips])
+        along = [tilt(points[p.seen]) for points in (true, p.real.metres, p.model.metres)]
+        leans.append([name, *(f"{float(a.mean()):.0f} | {float(a.std()):.0f}" for a in along)])
         steps = tuple(round(lag / step_s) for lag in CLIP_LAGS_S)
         shown = [row for row in over_time(p, steps, own_middle=True) if row[1] in ("shoulder", "wrist", "ankle")]
         times += [[name, *row] for row in shown]
@@ -126,6 +130,8 @@ def clip_tables(model: LandmarkErrors, folders: list[Path]) -> Iterator[str]:
                 "visibility real | model", errors)  # fmt: skip
     yield table("Metric landmarks against the truth, mm; sides exchanged",
                 "clip | MPJPE real | model | PA-MPJPE real | model | exchanged, %, real | model", joints)  # fmt: skip
+    yield table("Lean along the view, ankles to shoulders, degrees; negative: toward the camera",
+                "clip | true, mean | deviation | found, mean | deviation | model, mean | deviation", leans)  # fmt: skip
     lags = " | ".join(f"{lag:.2g} s, real | model" for lag in CLIP_LAGS_S)
     yield table("Correlation of what errors move about their mean", f"clip | error | part | {lags}", times)
 

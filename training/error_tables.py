@@ -172,7 +172,8 @@ def _fit_line(x: Tensor, y: Tensor, scale: float) -> tuple[float, float, float]:
     return float(slope), sigma, float(torch.corrcoef(torch.stack([x, y]))[0, 1])
 
 
-def _tilt(points: Tensor) -> Tensor:
+def tilt(points: Tensor) -> Tensor:
+    """How far bodies (N, 33, 3) lean along the view, ankles to shoulders, degrees; negative: toward the camera."""
     axis = points[:, [11, 12]].mean(1) - points[:, [27, 28]].mean(1)
     return torch.rad2deg(torch.atan2(axis[:, 2], -axis[:, 1]))
 
@@ -189,9 +190,9 @@ def depths(p: Pairs) -> Rows:
             slope, sigma, r = _fit_line(p.views.points[p.seen][:, marks, 2].flatten()[m], found, 0.08)
             cells.append([f"{slope:.2f}", f"{MM * sigma:.0f}", f"{r:.2f}"])
         rows.append([part, *(v for pair in zip(*cells, strict=True) for v in pair)])
-    true = _tilt(p.views.points)
+    true = tilt(p.views.points)
     upright = p.seen & (true.abs() < 40) & (p.views.points[:, [27, 28], 1].amin(-1) > 0.25)
-    lean = [_fit_line(true[upright], _tilt(s.metres)[upright], 10.0) for s in (p.real, p.model)]
+    lean = [_fit_line(true[upright], tilt(s.metres)[upright], 10.0) for s in (p.real, p.model)]
     pairs = zip(*([f"{a:.2f}", f"{b:.1f}°", f"{c:.2f}"] for a, b, c in lean), strict=True)
     rows.append(["lean of upright bodies", *(v for pair in pairs for v in pair)])
     return rows
