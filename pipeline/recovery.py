@@ -30,9 +30,9 @@ _HIPS = np.array([LANDMARK["left_hip"], LANDMARK["right_hip"]])
 REFINE_STEPS = 1
 #: Of landmarks that are said not to err: of an image landmark, over the person's extent in the picture, and in metres.
 LEAST_SIGMA_IMAGE, LEAST_SIGMA_M = 0.001, 0.005
-#: Share of the networks in where landmarks lie on their rays; the rest is the map of `landmark_model`. They learned on
-#: renders, on which landmarks err more than on real pictures.
-HEED = 1.0 / 3.0
+#: Share of the networks in where landmarks lie on their rays; the rest is the map of `landmark_model`, which errs
+#: differently.
+HEED = 2.0 / 3.0
 _LAPLACE = np.sqrt(2.0)  # standard deviation of a Laplace distribution over its scale
 LENGTH_SHARE = 0.7  # error of a length that many looks give, over that of a landmark
 

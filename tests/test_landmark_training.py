@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.body import BodyModel
-from training import train
+from training import average, train
 from training.ablations import COLUMNS, RUNS, ablation
 from training.export import OUTPUTS, export
 from training.losses import Bodies, Weights, full_picture, terms, with_camera, with_up_in_ray
@@ -294,6 +294,19 @@ def test_ablations_change_what_they_say(folder, tmp_path):
     untaught = torch.load(tmp_path / RUNS[2][0][:8] / "stage1.pt", weights_only=True)["net"]["distance.out.bias"]
     assert untaught.abs().max() < 1e-6  # nothing but reprojection teaches the distance
     assert unlabelled["focal_label"] != ships["focal_label"]
+
+
+def test_checkpoints_of_one_network_are_averaged(tmp_path, capsys):
+    files = [tmp_path / f"{k}.pt" for k in range(3)]
+    for k, file in enumerate(files):
+        torch.save({"average": {"a": torch.full((2,), float(k)), "n": torch.tensor(6 * k)}}, file)
+    assert average.main([*map(str, files), "--out", str(tmp_path / "mean.pt")]) == 0
+    mean = torch.load(tmp_path / "mean.pt", weights_only=True)["average"]
+    assert mean["a"].tolist() == [1.0, 1.0]
+    assert mean["n"].item() == 6
+    torch.save({"average": {"a": torch.zeros(3)}}, files[1])
+    assert average.main([*map(str, files), "--out", str(tmp_path / "none.pt")]) == 2
+    assert "1.pt: expected the network of" in capsys.readouterr().err
 
 
 def test_training_goes_on_where_it_was_stopped(folder, tmp_path):
