@@ -12,6 +12,7 @@ import json
 import sys
 import tomllib
 import warnings
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,12 @@ class RestBody(nn.Module):
         for name in ("joints", "joints_dirs", "landmarks", "landmarks_dirs", "stature_dirs"):
             self.register_buffer(name, torch.tensor(getattr(body, name), dtype=torch.float32), persistent=False)
         self.at = [int(i) for i in body.landmark_joint]
+        self.parents = [max(parent, 0) for parent in JOINT_PARENTS]
+        self.levels = [[0]]
+        while above := [joint for joint in range(1, 24) if JOINT_PARENTS[joint] in self.levels[-1]]:
+            self.levels.append(above)
+        order = [joint for level in self.levels for joint in level]
+        self.found_at = [order.index(joint) for joint in self.at]
         self.stature_m = body.stature_m
 
     def forward(self, Rs_6d: Tensor, betas: Tensor) -> Tensor:
@@ -54,13 +61,14 @@ class RestBody(nn.Module):
         b = torch.cat([first[:, None], betas[:, 1:]], 1)
         joints = self.joints + (b @ self.joints_dirs.flatten(0, 1).T).unflatten(1, (24, 3))
         marks = self.landmarks + (b @ self.landmarks_dirs.flatten(0, 1).T).unflatten(1, (33, 3))
-        turned, places = [Rs[:, 0]], [0.0 * joints[:, 0]]
-        for joint in range(1, 24):
-            parent = JOINT_PARENTS[joint]
-            bone = (joints[:, joint] - joints[:, parent])[..., None]
-            places.append(places[parent] + (turned[parent] @ bone)[..., 0])
-            turned.append(turned[parent] @ Rs[:, joint])
-        R, place = torch.stack([turned[i] for i in self.at], 1), torch.stack([places[i] for i in self.at], 1)
+        bones = (joints - joints[:, self.parents])[..., None]
+        turned, places = [Rs[:, :1]], [0.0 * joints[:, :1]]
+        # All joints equally far from the root at once: few large steps cost less than many small ones
+        for level, above in pairwise(self.levels):
+            at = [level.index(JOINT_PARENTS[joint]) for joint in above]
+            places.append(places[-1][:, at] + (turned[-1][:, at] @ bones[:, above])[..., 0])
+            turned.append(turned[-1][:, at] @ Rs[:, above])
+        R, place = torch.cat(turned, 1)[:, self.found_at], torch.cat(places, 1)[:, self.found_at]
         posed = place + (R @ (marks - joints[:, self.at])[..., None])[..., 0]
         return posed - 0.5 * (posed[:, HIPS[0]] + posed[:, HIPS[1]])[:, None]
 
