@@ -18,6 +18,7 @@ from pipeline.landmark_net import (
     MEMORY_S,
     NETWORK_FILE,
     TAPS_S,
+    UNKNOWN_CAMERA,
     LandmarkReader,
     Networks,
 )
@@ -81,6 +82,18 @@ def test_who_just_came_is_seen_as_often_as_there_are_pictures(networks):
     assert (asked.feeds[-1]["ages_s"] == 0).all()
     reader.read((someone(),), MEMORY_S + 1.0, SIZE_WH)
     assert (asked.feeds[-1]["ages_s"] == 0).all()  # nothing is known across a gap
+
+
+def test_bodies_are_read_with_what_is_believed_of_the_camera(networks):
+    asked = Asked(networks.reads)
+    reader = LandmarkReader(asked)
+    before = reader.read((someone(),), 0.0, SIZE_WH)
+    np.testing.assert_allclose(asked.feeds[0]["camera"], [UNKNOWN_CAMERA])
+    believed = dataclasses.replace(camera(900.0, 10.0, 3.0), focal_spread=0.1, gravity_spread_rad=0.05)
+    LandmarkRecovery(BODY, reader=reader)((someone(), dataclasses.replace(someone(), track_id=2)), believed, 0.1)
+    expected = [*believed.up_camera, 0.05, np.log(believed.K[0, 0] / max(SIZE_WH)), 0.1]
+    np.testing.assert_allclose(asked.feeds[1]["camera"], [expected] * 2, atol=1e-6)
+    assert set(before) == {1}
 
 
 def test_who_is_forgotten_comes_anew(networks):
