@@ -120,7 +120,7 @@ def varied(Rs_world: Tensor, g: torch.Generator) -> Tensor:
 def placed_elsewhere(n: int, g: torch.Generator) -> Tensor:
     """Where the landmark network puts landmarks on n people besides, (n, 33, 3) metres in the axes of their joints.
 
-    It was taught by people who clicked on clothes and skin: on somebody else the hips are a little higher, for good.
+    No two people are marked alike, in clothes least of all: on somebody the hips are a little higher in every picture.
     """
     both = torch.randn(n, 33, 3, generator=g)
     both = 0.5**0.5 * (both + both[:, MIRROR_MARKS] * torch.tensor([-1.0, 1.0, 1.0]))
