@@ -272,7 +272,10 @@ class Calibrator:
         log_focal, sigma = pooled_focal(self._opinions)
         up, up_sigma = pooled_up(self._opinions, log_focal)
         ratio = log_focal + float(np.log(max(self._start.size_wh) / self._K[0, 0]))
-        self._bundle.before = Before(sigma, up, (up_sigma, up_sigma), ratio)
+        # What opinions err by on cameras unlike those they learned from says nothing against what is common; that
+        # counts half, since they have learned it too
+        share = 1.0 / (1.0 + 0.5 * (sigma / self._start.focal_spread) ** 2)
+        self._bundle.before = Before(sigma * float(np.sqrt(share)), up, (up_sigma, up_sigma), share * ratio)
 
     def _look_for_exact(self) -> Exact | None:
         """What exact landmarks say; networks' are found out within a few looks and cost nothing after."""
