@@ -20,10 +20,10 @@ from torch import Tensor
 from benchmarks.accuracy_report import insert
 from engines.landmark_networks import open_networks
 from pipeline.frames import Array
-from pipeline.landmark_net import CORRECTOR_FILE, NETWORK_FILE
+from pipeline.landmark_net import CORRECTOR_FILE, NETWORK_FILE, Runs
 from training.evaluate import errors_of
 from training.losses import Bodies, with_camera
-from training.network import CORRECTOR_INPUTS, INPUTS, exp_turn
+from training.network import CORRECTOR_INPUTS, INPUTS, STATURE_M, exp_turn
 from training.train import load_windows
 from training.train_corrector import OFF_DEG, angle_of, inputs_of, off_by, true_root
 
@@ -50,7 +50,7 @@ def read_all(data: dict[str, Tensor]) -> dict[str, Array]:
     return {name: torch.cat(v).double().numpy() for name, v in parts.items()}
 
 
-def _corrected(b: dict[str, Tensor], out: dict[str, Tensor], corrects, g: torch.Generator) -> dict[str, Tensor]:  # type: ignore[no-untyped-def]
+def _corrected(b: dict[str, Tensor], out: dict[str, Tensor], corrects: Runs, g: torch.Generator) -> dict[str, Tensor]:
     """Angles in degrees of the root in the world, before and after, with camera angles off by OFF_DEG."""
     true, values = true_root(b), {}
     for degrees in OFF_DEG:
@@ -65,7 +65,10 @@ def _corrected(b: dict[str, Tensor], out: dict[str, Tensor], corrects, g: torch.
 
 def slices(data: dict[str, Tensor]) -> dict[str, NDArray[np.bool_]]:
     """Which windows are of which kind (N,)."""
-    stature, away = data["stature_m"].numpy(), data["place_m"].norm(dim=1).numpy() * data["stature_m"].numpy() / 1.72
+    stature, away = (
+        data["stature_m"].numpy(),
+        data["place_m"].norm(dim=1).numpy() * data["stature_m"].numpy() / STATURE_M,
+    )
     inside = ((data["true_px"] >= 0) & (data["true_px"] < data["size_wh"][:, None])).all(-1).float().mean(1).numpy()
     pitch = np.degrees(np.arcsin(np.clip(-data["up_camera"][:, 2].numpy(), -1, 1)))
     toward = data["Rs_6d"][:, 0].float()

@@ -7,11 +7,10 @@ import math
 import torch
 from torch import Tensor
 
+from pipeline.calibration import FOCAL_PRIOR
 from training.losses import Bodies, full_picture, with_camera
 from training.network import INPUTS, LandmarkNet
 
-#: Focal length over the long side of a camera that nobody knows.
-USUAL_FOCAL = 0.85
 _LIMBS = torch.tensor([11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28])
 
 
@@ -30,7 +29,7 @@ def aligned_mm(found: Tensor, true: Tensor) -> Tensor:
 def errors_of(out: dict[str, Tensor], batch: dict[str, Tensor], bodies: Bodies) -> dict[str, Tensor]:
     """Of what a network says of windows, errors (B,): bodies in mm, gravity in degrees, focal lengths in log units.
 
-    "weak" is the focal length that reprojection taught, "label" the one of labels, "prior" always 0.85 long sides.
+    "weak" is the focal length that reprojection taught, "label" the one of labels, "prior" that of any unknown camera.
     """
     posed = bodies(out["Rs_6d"], out["betas"])
     _, focal = full_picture(posed.landmarks, out["weak_camera"], out["log_distance"], out["box"], batch["size_wh"])
@@ -39,7 +38,7 @@ def errors_of(out: dict[str, Tensor], batch: dict[str, Tensor], bodies: Bodies) 
         "up_deg": torch.rad2deg(torch.acos((out["up_ray"] * batch["up_ray"]).sum(-1).clamp(-1, 1))),
         "focal_weak": (focal / batch["focal_px"]).log().abs(),
         "focal_label": (out["log_focal"][:, 0] - log_f).abs(),
-        "focal_prior": (log_f - math.log(USUAL_FOCAL)).abs(),
+        "focal_prior": (log_f - math.log(FOCAL_PRIOR)).abs(),
     }
     for name, found in (
         ("raw", batch["points_m"][:, 0]), ("free", out["landmarks_m"]), ("body", posed.landmarks)

@@ -132,7 +132,7 @@ def camera_features(camera: Tensor, points_px: Tensor, size_wh: Tensor) -> Tenso
     up_worth = 1.0 / (1.0 + (up_sigma / _HALF_UP) ** 2)
     focal_worth = 1.0 / (1.0 + (focal_sigma / _HALF_FOCAL) ** 2)
     up_ray = (to_ray @ up[..., None])[..., 0]
-    return torch.cat([up_worth * up_ray, up_worth, focal_worth * 2.0 * (log_focal + 0.16), focal_worth], 1)
+    return torch.cat([up_worth * up_ray, up_worth, focal_worth * 2.0 * (log_focal - UNKNOWN_CAMERA[2]), focal_worth], 1)
 
 
 def box_of(points_px: Tensor, weights: Tensor) -> Tensor:
