@@ -46,7 +46,6 @@ FOLLOW_ACROSS_S, FOLLOW_ALONG_S, LIFT_S, FLOOR_S = 1.5, 6.0, 3.0, 4.0
 ON_FLOOR_M = 0.15
 FADE_S = 0.05
 MAX_LIFT_M = 0.4
-MAX_SAG_M, RISE_S = 0.05, 0.5
 
 
 def _zero() -> list[float]:
@@ -147,7 +146,6 @@ class Feet:
         """Feet at (4, 3) in the camera that touch nothing yet."""
         self._points = [_Point((x / max(z, 0.2), y / max(z, 0.2))) for x, y, z in points_camera.tolist()]
         self.lift_m = 0.0
-        self._sag = _zero()
 
     @property
     def touching(self) -> tuple[bool, ...]:
@@ -235,19 +233,6 @@ class Feet:
         ]
         return [wanted[i] or wanted[_SAME_FOOT[i]] or _zero() for i in range(4)]
 
-    def sag(self, short: Vector, dt: float) -> Array:
-        """How far the body gives way (3,) when its legs are still `short` (3,): at once, and slowly back."""
-        deep = [self._sag[k] + short[k] for k in range(3)]
-        share = min(1.0, MAX_SAG_M / max(math.hypot(*deep), 1e-9))
-        out = np.array([share * d for d in deep])
-        self._sag = [share * d * math.exp(-dt / RISE_S) for d in deep]
-        return out
-
-    @property
-    def sagged(self) -> Array:
-        """How far the body gave way (3,) so far."""
-        return np.array(self._sag)
-
     def let_go(self, goals: Sequence[Vector], reached: Sequence[Vector]) -> None:
         """Points whose `goals` (4, 3) the legs have not `reached` touch no longer."""
         for p, goal, at in zip(self._points, goals, reached, strict=True):
@@ -261,4 +246,3 @@ class Feet:
         for p in self._points:
             p.anchor, p.goal = (R @ p.anchor + t).tolist(), (R @ p.goal + t).tolist()
             p.extra, p.easing, p.easing_m_s = ((R @ v).tolist() for v in (p.extra, p.easing, p.easing_m_s))
-        self._sag = (R @ self._sag).tolist()

@@ -28,19 +28,73 @@ _LEGS = np.array([*HIPS, *KNEES, *ANKLES, *BALLS])
 _STRAIGHT = 0.9995
 #: Knees bent by less (the sine) have no plane of their own: the thigh's sideways axis gives it.
 _HINGE = 0.1
+#: How far the body gives way, beside how far a leg is from the length that it has, straight and for each metre that its
+#: knee stands out; the most of the former, and of how far a knee is moved out or in.
+SIGMA_BODY_M, SIGMA_LENGTH_M, LENGTH_OF_BEND = 0.03, 0.005, 0.1
+MAX_GIVE_M, SPARED_M = 0.10, 0.015
 
 
-def short_of(joints: Array, ankles: Sequence[Vector]) -> list[float]:
-    """How the body has to move (3,) for its legs to reach `ankles` (2, 3); joints (24, 3), all in one frame."""
+def give_way(joints: Array, ankles: Sequence[Vector]) -> list[float]:
+    """How the body moves (3,) so that its legs reach `ankles` (2, 3) bent as they are; joints (24, 3), all in a frame.
+
+    A leg that is nearly straight sticks its knee out by centimetres for millimetres between hip and ankle, so the whole
+    body moves instead, along the legs, as far as SIGMA_BODY_M weighs against what each leg's bend leaves open.
+    """
     at = joints[_LEGS].tolist()
-    moves = []
+    toward, off, loose = [], [], []
     for i in (0, 1):
-        hip, knee, ankle, goal = at[i], at[i + 2], at[i + 4], ankles[i]
-        away = math.dist(hip, goal)
-        short = away - _STRAIGHT * (math.dist(hip, knee) + math.dist(knee, ankle))
-        if short > 0.0:
-            moves.append([(goal[k] - hip[k]) * short / away for k in range(3)])
-    return [sum(m[k] for m in moves) / max(len(moves), 1) for k in range(3)]
+        hip, knee, ankle = at[i], at[i + 2], at[i + 4]
+        away, length, _, _, out = _measured(hip, knee, ankle, ankles[i])
+        toward.append(_unit(_minus(ankles[i], hip)))
+        off.append(away - length)
+        loose.append((SIGMA_LENGTH_M + LENGTH_OF_BEND * out) ** 2)
+    free = SIGMA_BODY_M**2
+    # Least squares with two rows: solved in the space of the legs
+    both = free * sum(p * q for p, q in zip(*toward, strict=True))
+    one, two = free + loose[0], free + loose[1]
+    det = one * two - both * both
+    pull = [(two * off[0] - both * off[1]) / det, (one * off[1] - both * off[0]) / det]
+    moves = [free * (pull[0] * toward[0][k] + pull[1] * toward[1][k]) for k in range(3)]
+    far = math.hypot(*moves)
+    return [min(1.0, MAX_GIVE_M / far) * m for m in moves] if far > 0.0 else moves
+
+
+def spare_knees(joints: Array, goals: Sequence[Vector]) -> list[list[float]]:
+    """`goals` (4, 3) as far as legs come to them without moving a knee out or in by more than SPARED_M.
+
+    left ankle, right ankle, left ball, right ball; what is left of the way, the foot slips.
+    """
+    at = joints[_LEGS].tolist()
+    spared = [list(goal) for goal in goals]
+    for i in (0, 1):
+        hip = at[i]
+        away, _, a, b, out = _measured(hip, at[i + 2], at[i + 4], goals[i])
+        most = min(out + SPARED_M, 0.98 * min(a, b))
+        shortest, longest = _span(a, b, most), _span(a, b, max(out - SPARED_M, 0.0))
+        short = min(max(away, shortest), longest) - away
+        if short:
+            toward = _unit(_minus(goals[i], hip))
+            for j in (i, i + 2):
+                spared[j] = [spared[j][k] + short * toward[k] for k in range(3)]
+    return spared
+
+
+def _measured(hip: Vector, knee: Vector, ankle: Vector, goal: Vector) -> tuple[float, float, float, float, float]:
+    """How far the goal is from the hip, the ankle is, thigh, shin, and how far the knee stands out between the two."""
+    upper, lower, leg = _minus(knee, hip), _minus(ankle, knee), _minus(ankle, hip)
+    length = max(math.hypot(*leg), 1e-6)
+    return (
+        math.dist(goal, hip),
+        length,
+        math.hypot(*upper),
+        math.hypot(*lower),
+        math.hypot(*_cross(upper, leg)) / length,
+    )
+
+
+def _span(a: float, b: float, out: float) -> float:
+    """From hip to ankle when the knee stands out by `out`."""
+    return math.sqrt(a * a - out * out) + math.sqrt(b * b - out * out)
 
 
 def reach(Rs_frame_joint: Array, joints: Array, goals: Sequence[Vector]) -> None:

@@ -16,7 +16,7 @@ from pipeline.body import BodyModel, ShapedBody
 from pipeline.contact import POINTS, Feet, Seen
 from pipeline.frames import Array
 from pipeline.grouped import joined, one_of, stack
-from pipeline.leg_ik import reach, short_of
+from pipeline.leg_ik import give_way, reach, spare_knees
 from pipeline.root_filter import RootFilter, RootNoise
 from pipeline.rotation_filter import TurnGains, Turning
 from pipeline.skeleton_fit import local_rotations
@@ -184,10 +184,9 @@ class PoseSmoother:
         position = track.root.update(poses.world.t_world_root - aside, from_camera, dt_s, held, count)
         track.moved_m = track.moved_m + aside @ calibration.R_world_camera
         goals = feet.place((offsets + position).tolist(), dt_s, floor_known)
-        sagged = feet.sagged
-        joints += position + sagged
-        joints += feet.sag(short_of(joints, goals), dt_s) - sagged
-        reach(Rs, joints, goals)
+        joints += position
+        joints += give_way(joints, goals)
+        reach(Rs, joints, spare_knees(joints, goals))
         feet.let_go(goals, joints[POINTS].tolist())
 
     def predict(self, calibration: CameraCalibration, track_id: int, t_s: float) -> Poses | None:

@@ -157,13 +157,3 @@ def test_the_only_foot_leaves_soon_where_it_has_really_gone():
     touched, placed = walk(worlds)
     assert not touched[65, [1, 3]].any()
     assert np.linalg.norm(placed[80] - worlds[80], axis=-1).max() < LEAVE_ACROSS_M
-
-
-def test_the_body_gives_way_at_once_and_comes_back_slowly():
-    feet = Feet(camera_of(STANDING))
-    assert np.allclose(feet.sag((0.0, -0.02, 0.0), 1 / 30), [0.0, -0.02, 0.0])
-    assert -0.02 < feet.sagged[1] < -0.018
-    for _ in range(60):
-        feet.sag((0.0, 0.0, 0.0), 1 / 30)
-    assert abs(feet.sagged[1]) < 0.001
-    assert np.linalg.norm(feet.sag((0.0, -3.0, 0.0), 1 / 30)) < 0.1

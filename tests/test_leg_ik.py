@@ -5,7 +5,17 @@ import pytest
 
 from pipeline.body import BodyModel
 from pipeline.frames import exp_so3
-from pipeline.leg_ik import ANKLES, BALLS, HIPS, KNEES, reach, short_of
+from pipeline.leg_ik import (
+    ANKLES,
+    BALLS,
+    HIPS,
+    KNEES,
+    MAX_GIVE_M,
+    SPARED_M,
+    give_way,
+    reach,
+    spare_knees,
+)
 from pipeline.types import JOINT_PARENTS
 from tests.support.synthetic import stand, walking
 
@@ -74,10 +84,58 @@ def test_what_is_out_of_reach_is_pointed_at():
     assert np.allclose(np.cross(leg, far - joints[HIPS]), 0.0, atol=1e-9)
 
 
-def test_a_body_that_moves_as_it_is_told_reaches():
+def straight(up=0.0):
+    """A body that stands with straight legs, and the goals of its feet `up` above where they are."""
+    posed = BODY.shaped(np.zeros(10)).posed(np.eye(3), np.array([0.0, 0.9, -3.0]), np.tile(np.eye(3), (23, 1, 1)))
+    joints = posed.joints
+    return posed.Rs_frame_joint, joints, (joints[[*ANKLES, *BALLS]] + [0.0, up, 0.0]).tolist()
+
+
+def out_of_line(joints):
+    """How far knees stand out between hips and ankles (2,)."""
+    leg, thigh = joints[ANKLES] - joints[HIPS], joints[KNEES] - joints[HIPS]
+    return np.linalg.norm(np.cross(thigh, leg), axis=-1) / np.linalg.norm(leg, axis=-1)
+
+
+@pytest.mark.parametrize("up", [-0.03, 0.013, 0.05])
+def test_a_straight_body_gives_way_instead_of_its_knees(up):
+    Rs, joints, goals = straight(up)
+    bent = joints.copy()
+    reach(Rs.copy(), bent, goals)
+    given = joints + give_way(joints, goals)
+    assert np.allclose(given[0] - joints[0], [0.0, up, 0.0], atol=0.2 * abs(up))
+    reach(Rs, given, goals)
+    assert np.allclose(given[ANKLES], goals[:2], atol=0.004)
+    if up > 0:
+        assert (out_of_line(bent) > 2.0 * out_of_line(given)).all()
+
+
+def test_bent_legs_reach_by_themselves():
+    Rs = np.tile(np.eye(3), (23, 1, 1))
+    Rs[[0, 1]], Rs[[3, 4]] = exp_so3([-0.8, 0.0, 0.0]), exp_so3([1.6, 0.0, 0.0])
+    joints = BODY.shaped(np.zeros(10)).posed(np.eye(3), np.array([0.0, 0.7, -3.0]), Rs).joints
+    up = np.array([0.0, 0.02, 0.0])
+    assert np.linalg.norm(give_way(joints, (joints[ANKLES] + up).tolist())) < 0.015
+    assert give_way(joints, joints[ANKLES].tolist()) == pytest.approx([0.0, 0.0, 0.0], abs=1e-9)
+
+
+def test_a_body_gives_way_only_so_far():
+    _, joints, goals = straight(-1.0)
+    assert np.linalg.norm(give_way(joints, goals)) == pytest.approx(MAX_GIVE_M)
+
+
+def test_knees_are_spared_and_the_foot_slips_for_it():
+    Rs, joints, goals = straight(0.08)
+    spared = np.array(spare_knees(joints, goals))
+    before = out_of_line(joints)
+    reach(Rs, joints, spared.tolist())
+    assert (np.abs(out_of_line(joints) - before) < SPARED_M + 1e-3).all()
+    assert (spared[:, 1] < np.array(goals)[:, 1] - 0.05).all()
+    foot = np.array(goals)[2:] - np.array(goals)[:2]
+    assert np.allclose(spared[2:] - spared[:2], foot)
+
+
+def test_goals_that_knees_need_not_move_for_stay():
     _, joints = body()
-    ankles = joints[ANKLES] - [0.0, 0.12, 0.0]
-    for _ in range(4):
-        joints = joints + short_of(joints, ankles.tolist())
-    assert np.linalg.norm(short_of(joints, ankles.tolist())) < 1e-3
-    assert short_of(joints, (joints[ANKLES] + [0.0, 0.02, 0.0]).tolist()) == [0.0, 0.0, 0.0]
+    goals = joints[[*ANKLES, *BALLS]].tolist()
+    assert np.allclose(spare_knees(joints, goals), goals)

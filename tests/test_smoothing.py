@@ -315,6 +315,6 @@ def test_a_calibration_that_settles_moves_nobody_who_stands():
     poses = [world.t_world_root for world, _ in out]
     assert np.linalg.norm(poses[-1] - poses[0]) < 0.25 * np.linalg.norm(there)
     _, body = out[-1]
-    # In the picture they are where they were seen
-    assert np.abs(body.t_camera_root[:2] / body.t_camera_root[2] - place[:2] / place[2]).max() < 0.002
+    # In the picture they are where they were seen, but for the centimetre that the body gives way to its feet
+    assert np.abs(body.t_camera_root[:2] / body.t_camera_root[2] - place[:2] / place[2]).max() < 0.003
     assert abs(body.t_camera_root[2] - place[2]) < 0.1
