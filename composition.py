@@ -14,7 +14,8 @@ from engines.landmark_networks import open_networks
 from engines.mediapipe_reference import MediaPipeReference
 from engines.runtime import EngineError
 from pipeline.body import BodyModel
-from pipeline.calibration import ESTIMATOR, Calibrator
+from pipeline.calibration import Calibrator
+from pipeline.calibration_unknown import ESTIMATOR
 from pipeline.detector import MediaPipeDetector, PersonDetector
 from pipeline.landmark_net import NETWORK_FILE, LandmarkReader, Networks
 from pipeline.options import BACKENDS, recovery_of
@@ -91,7 +92,9 @@ def open_stream(
 
     def calibrator_for(camera_id: str, size_wh: tuple[int, int]) -> Calibrates:
         initial = store.load(camera_id, size_wh, WHMR_ESTIMATOR if whmr else ESTIMATOR) if store else supplied
-        calibrator = Calibrator(camera_id, size_wh, initial, recovery.metric_scale, reader)
+        # The analytic recovery is what landmarks alone say: no networks, no lines of the picture
+        lines = network is not None or trained is not None
+        calibrator = Calibrator(camera_id, size_wh, initial, recovery.metric_scale, reader, lines)
         return WhmrCalibrator(calibrator, network.camera, whmr.take_sightings) if network and whmr else calibrator
 
     return Stream(detector, calibrator_for, recovery, PoseSmoother(body, options.smoothing), store,

@@ -48,7 +48,7 @@ def open_stream(
     recovery = LandmarkRecovery(body, errors=errors, reader=reader)
     return Stream(
         detector,
-        lambda camera, size: Calibrator(camera, size, initial, recovery.metric_scale, reader),
+        lambda camera, size: Calibrator(camera, size, initial, recovery.metric_scale, reader, lines=reader is not None),
         recovery,
         PoseSmoother(body, smoothing),
         corrector=LearnedOrientation(reader, networks.corrects) if reader and networks and networks.corrects else None,

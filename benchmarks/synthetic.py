@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.demo_motion import Motion, Script, perform, window
 from pipeline.body import BodyModel, PosedBody, ShapedBody
-from pipeline.calibration import pinhole
+from pipeline.calibration_unknown import pinhole
 from pipeline.frames import (
     Array,
     R_world_camera_from_up,

@@ -14,28 +14,29 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.calibration_blend import Following, angle, with_focal
 from pipeline.calibration_bundle import Before, Bundle
 from pipeline.calibration_exact import STARTS, Exact, solve_exact, vertical_from_floor
+from pipeline.calibration_lines import LineWitness
 from pipeline.calibration_opinion import Opinion, keep, pooled_focal, pooled_up
 from pipeline.calibration_prior import PosePrior
 from pipeline.calibration_sample import BODY, SOLES_AT, Sample, make_sample
 from pipeline.calibration_standing import camera_height, mean_axis, soles_camera, upright_axes
-from pipeline.frames import Array, R_world_camera_from_up, normalize, up_from_pitch_roll
+from pipeline.calibration_unknown import (
+    ESTIMATOR,
+    FOCAL_PRIOR_SIGMA,
+    GRAVITY_PRIOR_SIGMA_RAD,
+    ROLL_PRIOR_SIGMA_RAD,
+    uncalibrated,
+)
+from pipeline.frames import Array, R_world_camera_from_up, normalize
 from pipeline.landmark_net import LandmarkReader
-from pipeline.types import CalibrationStatus, CameraCalibration, Detection
+from pipeline.types import CalibrationStatus, CameraCalibration, Detection, Frame
 
 log = logging.getLogger(__name__)
 
-ESTIMATOR = "body-bundle/1"
-#: Focal lengths of webcams, phones and security cameras, over the picture's long side: median and log deviation.
-#: Fields of view along that side from 90 degrees (0.5: action and wide security cameras) over 60 (0.87: phones and
-#: webcams) to 33 (1.7: a phone's second lens, machine vision) lie within two deviations.
-FOCAL_PRIOR, FOCAL_PRIOR_SIGMA = 0.85, 0.35
-#: A camera nobody knows anything of looks a little down and is held level.
-GRAVITY_PRIOR, GRAVITY_PRIOR_SIGMA_RAD = up_from_pitch_roll(np.radians(10.0), 0.0), np.radians(20.0)
-ROLL_PRIOR_SIGMA_RAD = np.radians(15.0)
 #: Landmark networks err alike in every frame of a clip: what no number of samples takes away.
 FOCAL_FLOOR, GRAVITY_FLOOR_RAD = 0.15, np.radians(3.5)
 #: A lens this wide (focal length over the long side, 90 degrees) bends straight lines visibly.
@@ -57,23 +58,6 @@ MOVED_SAMPLES, MOVED_SPAN_S, MOVED_RAD, AGREE_RAD = 6, 2.0, np.radians(15.0), np
 MOVED_FOCAL = 0.10
 
 
-def uncalibrated(camera_id: str, size_wh: tuple[int, int]) -> CameraCalibration:
-    """What is assumed of a camera before anything is known: the priors, with their spreads."""
-    focal = FOCAL_PRIOR * max(size_wh)
-    return CameraCalibration(
-        camera_id=camera_id, size_wh=size_wh, K=pinhole(focal, size_wh), distortion=np.zeros(5),
-        R_world_camera=R_world_camera_from_up(GRAVITY_PRIOR), camera_height_m=None, focal_spread=FOCAL_PRIOR_SIGMA,
-        gravity_spread_rad=GRAVITY_PRIOR_SIGMA_RAD, height_spread_m=None, status=CalibrationStatus.UNCALIBRATED,
-        n_samples=0, estimator=ESTIMATOR,
-    )  # fmt: skip
-
-
-def pinhole(focal_px: float, size_wh: tuple[int, int]) -> Array:
-    """K (3, 3) of square pixels with the principal point at the picture's centre."""
-    w, h = size_wh
-    return np.array([[focal_px, 0.0, (w - 1) / 2], [0.0, focal_px, (h - 1) / 2], [0.0, 0.0, 1.0]])
-
-
 class Calibrator:
     """The accumulator: people in, the camera's calibration out.
 
@@ -81,6 +65,7 @@ class Calibrator:
                  large), a cached one (a prior that the samples may overrule), or None
     metric_scale gives the true size of a person over the one the metric landmarks assume, by track id
     reader       the trained networks, whose opinion is what an unknown camera starts from; None: common priors
+    lines        whether straight lines of the picture are a witness too; they are once it is shown by `see`
     """
 
     def __init__(
@@ -90,8 +75,10 @@ class Calibrator:
         initial: CameraCalibration | None = None,
         metric_scale: Callable[[int], float] = lambda track_id: 1.0,
         reader: LandmarkReader | None = None,
+        lines: bool = False,
     ) -> None:
         self._reader = reader
+        self._image: NDArray[np.uint8] | None = None
         self._opinions: list[Opinion] = []
         self._start = initial.for_size(size_wh) if initial else uncalibrated(camera_id, size_wh)
         self._scale = metric_scale
@@ -111,17 +98,25 @@ class Calibrator:
         # Samples are taken before this camera, whatever is found
         self._K = self._start.K
         self._bundle = self._new_bundle()
+        self._lines = LineWitness(self._K, self._start, self.supplied) if lines else None
 
     @property
     def current(self) -> CameraCalibration:
         """The calibration as it stands."""
         return self._shown.current
 
+    def see(self, frame: Frame) -> None:
+        """Takes the picture that the next `update` is about."""
+        self._image = frame.image
+
     def update(self, t_s: float, detections: Sequence[Detection]) -> CameraCalibration:
         """Looks at most at one of the people, and only now and then; returns the calibration as it stands.
 
         What a look means for the camera is worked out in the frame after it, so that no frame waits for both.
         """
+        image, self._image = self._image, None
+        if self._lines is not None and image is not None:
+            self._lines.look(t_s, image, detections)
         if self._axes is not None:
             self._shown.target, self._axes = self._estimate(self._axes), None
         elif t_s >= self._next_s and detections:
@@ -161,6 +156,8 @@ class Calibrator:
         spread = self._shown.current.focal_spread
         self._gravity_given, self._unsure, self._shown.floor = False, CalibrationStatus.MOVED, None
         self._opinions = []
+        if self._lines is not None:
+            self._lines.forget()
         self._start = dataclasses.replace(
             self._start, K=self._shown.current.K, R_world_camera=R_world_camera_from_up(up), camera_height_m=None,
             focal_spread=spread if self.supplied else min(float(np.hypot(spread, MOVED_FOCAL)), FOCAL_PRIOR_SIGMA),
@@ -243,6 +240,8 @@ class Calibrator:
         if exact is not None:
             log_focal, focal_spread = exact.log_focal, exact.log_focal_sigma
             up, up_spread = vertical_from_floor(samples, exact.soles_m, found.up, up_spread)
+        elif self._lines is not None:
+            log_focal, focal_spread, up, up_spread = self._lines.fused(log_focal, focal_spread, up, up_spread)
         if self.supplied:
             log_focal, focal_spread = float(np.log(self._start.K[0, 0] / self._K[0, 0])), self._start.focal_spread
         if self._gravity_given:

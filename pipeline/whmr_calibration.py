@@ -74,6 +74,7 @@ class WhmrCalibrator:
     def see(self, frame: Frame) -> None:
         """Takes the picture that the next update may look at."""
         self._image = frame.image
+        self._bundle.see(frame)
 
     def update(self, t_s: float, detections: Sequence[Detection]) -> CameraCalibration:
         """One step of the landmarks' calibration, and what the network said since; returns what they say together."""

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from pipeline.body import BodyModel
-from pipeline.calibration import FOCAL_PRIOR, Calibrator, pinhole, uncalibrated
+from pipeline.calibration import Calibrator
 from pipeline.calibration_prior import ANY
 from pipeline.calibration_sample import make_sample
+from pipeline.calibration_unknown import FOCAL_PRIOR, pinhole, uncalibrated
 from pipeline.frames import angle_between
 from pipeline.perspective import fit_perspective
 from pipeline.types import CalibrationStatus, CameraCalibration, Detection

@@ -18,8 +18,9 @@ from calibration_cache.store import CalibrationStore
 from engines.whmr import checkpoint, geometry, prepare, store
 from engines.whmr.live import WhmrEngines
 from pipeline.body import BodyModel
-from pipeline.calibration import ESTIMATOR as BUNDLE
-from pipeline.calibration import Calibrator, pinhole
+from pipeline.calibration import Calibrator
+from pipeline.calibration_unknown import ESTIMATOR as BUNDLE
+from pipeline.calibration_unknown import pinhole
 from pipeline.clock import StageClock
 from pipeline.frames import R_WORLD_LEVEL_CAMERA, R_world_camera_from_up, angle_between, exp_so3, project
 from pipeline.messages import PoseMessage, decode, encode, pose_message

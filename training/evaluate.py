@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from pipeline.calibration import FOCAL_PRIOR
+from pipeline.calibration_unknown import FOCAL_PRIOR
 from training.losses import Bodies, full_picture, with_camera
 from training.network import INPUTS, LandmarkNet
 
