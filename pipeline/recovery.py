@@ -30,9 +30,12 @@ _HIPS = np.array([LANDMARK["left_hip"], LANDMARK["right_hip"]])
 REFINE_STEPS = 1
 #: Of landmarks that are said not to err: of an image landmark, over the person's extent in the picture, and in metres.
 LEAST_SIGMA_IMAGE, LEAST_SIGMA_M = 0.001, 0.005
-#: Share of the networks in where landmarks lie on their rays; the rest is the map of `landmark_model`, which errs
-#: differently.
-HEED = 2.0 / 3.0
+#: Where landmarks lie on their rays is said by the networks and by the map of `landmark_model`. The networks' spread of
+#: a body's limbs at which both are worth the same, and how far their errors are alike.
+AS_SURE_M, ALIKE = 0.052, 0.8
+HEED_S = 0.3  # time constant in which a body's share of them changes
+_LIMBS = np.array([LANDMARK[f"{side}_{part}"] for side in ("left", "right")
+                   for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")])  # fmt: skip
 _LAPLACE = np.sqrt(2.0)  # standard deviation of a Laplace distribution over its scale
 LENGTH_SHARE = 0.7  # error of a length that many looks give, over that of a landmark
 
@@ -87,6 +90,16 @@ class _Track:
     version: int = 0
     looks: Looks = field(default_factory=Looks)
     sides: Sides = field(default_factory=Sides)
+    share: float | None = None
+    heeded_s: float = 0.0
+
+    def heed(self, sigma_m: float, t_s: float) -> float:
+        """Share of the networks in this person's depths at `t_s` seconds, a slow mean of what their spread asks."""
+        asked = networks_share(sigma_m)
+        slow = np.exp(-np.clip(t_s - self.heeded_s, 0.0, 1.0) / HEED_S)
+        self.share = asked if self.share is None else float(asked + slow * (self.share - asked))
+        self.heeded_s = t_s
+        return self.share
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +116,8 @@ class _Group:
 class LandmarkRecovery:
     """Recovery from MediaPipe's landmarks on a body model, all people of a frame at once.
 
-    height_m  the people's true height; None takes the size that the metric landmarks give
+    height_m  the people's true height; None takes the networks' STATURE_M, without them the size that the metric
+              landmarks give
     errors    how the landmarks err; None: as measured of MediaPipe's
     reader    the trained networks; None: depth by `errors` alone
     """
@@ -156,7 +170,7 @@ class LandmarkRecovery:
                 weights.append(w)
         if usable:
             people = [(detection, landmarks) for _, detection, landmarks in usable]
-            found = self._recover(people, np.stack(weights), calibration, readings)
+            found = self._recover(people, np.stack(weights), calibration, readings, t_s or 0.0)
             for (i, _, _), body in zip(usable, found, strict=True):
                 bodies[i] = body
         return tuple(bodies)
@@ -189,7 +203,7 @@ class LandmarkRecovery:
 
     def _recover(
         self, people: Sequence[tuple[Detection, Landmarks]], weights: Array, calibration: CameraCalibration,
-        readings: Mapping[int, Reading],
+        readings: Mapping[int, Reading], t_s: float,
     ) -> list[BodyPose]:  # fmt: skip
         tracks = [self._tracks.setdefault(d.track_id, _Track(self._first_betas)) for d, _ in people]
         group = self._grouped([d.track_id for d, _ in people], tracks)
@@ -208,7 +222,8 @@ class LandmarkRecovery:
                 read = on_rays(rays[i], size * reading.points_m, carrying[i])
                 # Two ways that err differently: what is made of both errs less than either
                 same = read[_HIPS, 2].sum() / points[i, _HIPS, 2].sum()
-                points[i] = HEED * read + (1.0 - HEED) * same * points[i]
+                heed = tracks[i].heed(float(reading.sigma_m[_LIMBS, 1].mean()), t_s)
+                points[i] = heed * read + (1.0 - heed) * same * points[i]
                 sigma_depth_m[i] = np.maximum(size * _LAPLACE * reading.sigma_m[BODY, 1], LEAST_SIGMA_M)
         Rs = joint_rotations(points, visibility, group.rest)
         depths = points[:, BODY, 2]
@@ -249,12 +264,24 @@ class LandmarkRecovery:
         if lengths is None:
             return
         betas = fit_shape(self._body, lengths, self._sigma_length_m)
-        if self._height_m is not None:
+        # Found statures are 1.63 to 1.72 m for anybody, so they say nothing: the networks know people of one stature
+        height_m = STATURE_M if self._height_m is None and self._reader is not None else self._height_m
+        if height_m is not None:
             assumed = float(self._body.shaped(betas).height_m)
-            betas = self._body.betas_for_height(self._height_m, betas)
-            track.scale = self._height_m / assumed
+            betas = self._body.betas_for_height(height_m, betas)
+            track.scale = height_m / assumed
         track.betas = betas
         track.version += 1
+
+
+def networks_share(sigma_m: float) -> float:
+    """Share of the networks in a body's depths, 0..1, when they say that its limbs' err by `sigma_m`.
+
+    The best mean of two opinions whose errors are correlated (Bates and Granger, The Combination of Forecasts, 1969),
+    no opinion counting against the other.
+    """
+    together = ALIKE * AS_SURE_M * sigma_m
+    return float(np.clip((AS_SURE_M**2 - together) / (AS_SURE_M**2 + sigma_m**2 - 2.0 * together), 0.0, 1.0))
 
 
 def _place(offsets: Array, rays: Array, weights: Array, depth_m: Array) -> Array:
