@@ -26,7 +26,7 @@ from pipeline.types import Detection
 #: Long side in pixels at which segments are looked for; shares of it: the shortest used, and how well ends are placed.
 LONG_PX, SHORTEST, END_SIGMA = 800, 0.025, 0.0012
 BEND_SIGMA_RAD = np.radians(0.5)  # of a long segment: lenses bend lines
-MOST, FEWEST = 300, 20
+MOST, FEWEST, SEARCHED = 300, 20, 150
 #: Shares of segments along the vertical, along each horizontal, and along none, to begin with.
 _UPRIGHT, _LEVEL, _ELSE = 0.25, 0.15, 0.45
 #: What one segment is worth: edges of one thing are not independent of each other.
@@ -39,11 +39,11 @@ EXPLAINED, MIN_UPRIGHT = 0.6, 5.0
 LEAST_LINES, LEAST_SHARE = np.array([5.0, 12.0, 12.0]), np.array([0.05, 0.1, 0.1])
 _PITCH = np.radians(np.arange(-36.0, 78.0, 2.5))
 _ROLL = np.radians(np.arange(-45.0, 46.0, 2.5))
-_YAW = np.radians(np.arange(0.0, 90.0, 3.0))
+_YAW = np.radians(np.arange(0.0, 90.0, 4.0))
 _LOG_FOCAL = np.linspace(np.log(0.42), np.log(2.6), 8)
 #: Errors are taken for larger than they are while the search is coarse; then the factor of each refining step.
 _COARSE, _STEPS = 3.0, (3.0, 3.0, 2.0, 2.0, 1.5, 1.5, 1.5, 1.5)
-_KEPT, _REFINED, _SAID = 50, 10, 4
+_KEPT, _REFINED, _SAID = 40, 10, 4
 _MOST_TURN = 0.15  # radians, or log of focal length, in one step
 _GROWN = 0.05  # of a person's box, on each side
 
@@ -102,12 +102,12 @@ class Segments:
         return cls((starts + ends) / 2.0, along / length[:, None], sigma)
 
     @classmethod
-    def joined(cls, parts: Sequence[Segments]) -> Segments:
-        """All of them, the longest first and no more than are used."""
+    def joined(cls, parts: Sequence[Segments], most: int = MOST) -> Segments:
+        """All of them, the longest first, `most` of them."""
         if not parts:
             return cls(np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0))
         middle, direction, sigma = (np.concatenate([getattr(p, n) for p in parts]) for n in cls.__annotations__)
-        longest = np.argsort(sigma, kind="stable")[:MOST]
+        longest = np.argsort(sigma, kind="stable")[:most]
         return cls(middle[longest], direction[longest], sigma[longest])
 
     def without(self, others: Segments, place: float, turn: float) -> Segments:
@@ -148,7 +148,7 @@ def read_lines(segments: Segments, guess: Guess) -> tuple[LineReading, ...]:
     if len(segments) < FEWEST:
         return ()
     readings: list[tuple[float, LineReading]] = []
-    for frame, log_focal in _starts(segments, guess):
+    for frame, log_focal in _starts(Segments.joined([segments], SEARCHED), guess):
         score, explained, upright, reading = _refined(segments, frame, log_focal, guess)
         known = any(_alike(reading, other) for _, other in readings)
         if explained >= EXPLAINED and upright >= MIN_UPRIGHT and not known:
