@@ -24,6 +24,9 @@ from pipeline.types import CameraCalibration, Detection
 
 #: Seconds after the first look at which the picture is looked at again: people have moved from before other lines.
 LOOKS_S = 0.0, 0.5, 1.5, 4.0
+#: Then from look to look: whether the lines are still there. Fewer of them seen again than this share: the camera is
+#: carried, and what it shows now counts alone.
+CHECK_S, STILL_THERE = 10.0, 0.3
 #: How often lines are read altogether wrongly, though they seem to fit.
 WRONG = 0.1
 #: Segments nearer than this share of the long side and less turned (radians) are one seen again.
@@ -49,20 +52,25 @@ class LineWitness:
     def forget(self) -> None:
         """The camera stands otherwise from the next picture on."""
         self.readings, self._seen = (), Segments.joined([])
-        self._since_s, self._looks = -np.inf, 0
+        self._first_s, self._looks = 0.0, 0
 
     def look(self, t_s: float, image: NDArray[np.uint8], people: Sequence[Detection]) -> None:
         """Looks at a picture (H, W, 3) where the time has come."""
         if self._looks == 0:
-            self._since_s = t_s
-        if self._looks == len(LOOKS_S) or t_s < self._since_s + LOOKS_S[self._looks]:
+            self._first_s = t_s
+        late = self._looks - len(LOOKS_S) + 1
+        if t_s < self._first_s + (LOOKS_S[-1] + late * CHECK_S if late > 0 else LOOKS_S[self._looks]):
             return
         self._looks += 1
         found = find_segments(image, people, self._K, self._distortion)
         new = found.without(self._seen, _SAME_PLACE, _SAME_TURN)
-        if len(new):
+        if len(new) > (1.0 - STILL_THERE) * len(found):
+            self._seen = found
+        elif late > 0 or not len(new):
+            return
+        else:
             self._seen = Segments.joined([self._seen, new])
-            self.readings = read_lines(self._seen, self._guess)
+        self.readings = read_lines(self._seen, self._guess)
 
     def fused(
         self, log_focal: float, focal_spread: float, up: Array, up_spread: float

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.truth import read_clip
 from pipeline.calibration import Calibrator
-from pipeline.calibration_lines import LOOKS_S, LineWitness
+from pipeline.calibration_lines import CHECK_S, LOOKS_S, LineWitness
 from pipeline.calibration_unknown import pinhole, uncalibrated
 from pipeline.frames import exp_so3, up_from_pitch_roll
 from pipeline.straight_lines import FEWEST, Guess, Segments, find_segments, read_lines
@@ -170,30 +170,48 @@ def picture(t_s, image):
     return Frame("c", 0, round(t_s * 1e9), 0, 0, image)
 
 
-def test_the_picture_is_looked_at_a_few_times_and_again_when_the_camera_moved():
-    clip = read_clip(DEMOS / "demo_one")
-    image, looks = np.ascontiguousarray(first_picture(clip)), []
-    calibrator = Calibrator("c", clip.size_wh, lines=True)
-    look = LineWitness.look
+class Counts(LineWitness):
+    """Keeps when it looked."""
 
-    class Counts(LineWitness):
-        def look(self, t_s, image, people):
-            before = self._looks
-            look(self, t_s, image, people)
-            looks.extend([t_s] * (self._looks != before))
+    def look(self, t_s, image, people):
+        before = self._looks
+        super().look(t_s, image, people)
+        if self._looks != before:
+            self.looked = [*getattr(self, "looked", []), t_s]
 
+
+def watched(images, per_s=10):
+    """A calibrator that was shown `images`, and its witness."""
+    calibrator = Calibrator("c", (images[0].shape[1], images[0].shape[0]), lines=True)
     calibrator._lines.__class__ = Counts
-    for i in range(60):
-        calibrator.see(picture(i / 10, image))
-        calibrator.update(i / 10, ())
-    assert looks == pytest.approx(LOOKS_S, abs=0.11)
-    assert calibrator._lines.readings
+    for i, image in enumerate(images):
+        calibrator.see(picture(i / per_s, image))
+        calibrator.update(i / per_s, ())
+    return calibrator, calibrator._lines
+
+
+def test_the_picture_is_looked_at_a_few_times_and_again_when_the_camera_moved():
+    image = np.ascontiguousarray(first_picture(read_clip(DEMOS / "demo_one")))
+    calibrator, lines = watched([image] * 60)
+    assert lines.looked == pytest.approx(LOOKS_S, abs=0.11)
+    assert lines.readings
     calibrator.camera_moved(6.0)
-    assert calibrator._lines.readings == ()
+    assert lines.readings == ()
     calibrator.see(picture(6.1, image))
     calibrator.update(6.1, ())
-    assert looks[-1] == pytest.approx(6.1)
+    assert lines.looked[-1] == pytest.approx(6.1)
     assert calibrator.current.status is CalibrationStatus.MOVED
+
+
+def test_the_lines_of_a_carried_camera_are_those_it_shows_now():
+    one, two = (np.ascontiguousarray(first_picture(read_clip(DEMOS / name))) for name in ("demo_one", "demo_two"))
+    two = cv2.resize(two, one.shape[1::-1])
+    truth = read_clip(DEMOS / "demo_two").R_world_camera[1]
+    _, lines = watched([one] * 60 + [two] * 100)
+    assert lines.looked[-1] == pytest.approx(LOOKS_S[-1] + CHECK_S, abs=0.11)
+    assert degrees(lines.readings[0].up, truth) < 1.0
+    _, still = watched([one] * 160)
+    assert degrees(still.readings[0].up, read_clip(DEMOS / "demo_one").R_world_camera[1]) < 1.0
 
 
 def test_a_calibrator_that_is_shown_nothing_goes_on_as_before():
