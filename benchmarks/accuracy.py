@@ -3,9 +3,10 @@
     python -m benchmarks.accuracy CLIP... [--json] [--plot DIR] [--seconds S]
 
 Each clip is calibrated from scratch, by the default recovery and, on the same frames, by `--recovery
-landmark-analytic` (`analytic_`). Baseline (`raw_`): MediaPipe's metric landmarks as they are, no smoothing, the
-camera taken to be level, its focal length the picture's diagonal. Definitions: `benchmarks.metrics`. Ours `jitter` is
-of joints in the world; raw landmarks have no place in it, so theirs is about the hips: `local_jitter` compares alike.
+landmark-analytic` (`analytic_`), which has neither networks nor the picture's lines. Baseline (`raw_`): MediaPipe's
+metric landmarks as they are, no smoothing, the camera taken to be level, its focal length the picture's diagonal.
+Definitions: `benchmarks.metrics`. Ours `jitter` is of joints in the world; raw landmarks have no place in it, so
+theirs is about the hips: `local_jitter` compares alike.
 """
 
 from __future__ import annotations

@@ -17,13 +17,14 @@ from pipeline.landmark_net import (
     CORRECTOR_FILE,
     MEMORY_S,
     NETWORK_FILE,
+    STATURE_M,
     TAPS_S,
     UNKNOWN_CAMERA,
     LandmarkReader,
     Networks,
 )
 from pipeline.learned_orientation import LearnedOrientation
-from pipeline.recovery import LandmarkRecovery
+from pipeline.recovery import AS_SURE_M, LandmarkRecovery, networks_share
 from pipeline.types import BodyPose, Detection, Landmarks
 
 BODY = BodyModel.load()
@@ -172,6 +173,24 @@ def test_the_first_second_knows_gravity_better_than_priors(networks):
             errors[name].append(float(np.degrees(np.arccos(np.clip(up @ truth.up_camera, -1, 1)))))
     assert np.median(errors["networks"]) < 8.0
     assert np.mean(errors["networks"]) < np.mean(errors["analytic"]) + 1.0
+
+
+def test_networks_are_heeded_as_far_as_they_are_sure():
+    shares = [networks_share(sigma) for sigma in (0.02, 0.04, AS_SURE_M, 0.06, 0.2)]
+    assert shares == sorted(shares, reverse=True)
+    assert (shares[0], shares[-1]) == (1.0, 0.0)
+    assert shares[2] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("height", [None, 1.5])
+def test_people_are_of_the_networks_stature_until_another_is_given(networks, film, height):
+    calibration, detections = film
+    recovery = LandmarkRecovery(BODY, height, reader=LandmarkReader(networks.reads))
+    for i, people in enumerate(detections[:40]):
+        (body,) = recovery(people, calibration, i / FPS)
+    assert float(BODY.shaped(body.betas).height_m) == pytest.approx(height or STATURE_M, abs=1e-3)
+    # The network gives its landmarks a size of its own: the calibration is told how far off that is
+    assert recovery.metric_scale(people[0].track_id) == pytest.approx((height or STATURE_M) / 1.69, abs=0.08)
 
 
 def test_replay_is_deterministic(networks, film):
