@@ -25,6 +25,7 @@ from pipeline.types import Detection
 
 #: Long side in pixels at which segments are looked for; shares of it: the shortest used, and how well ends are placed.
 LONG_PX, SHORTEST, END_SIGMA = 800, 0.025, 0.0012
+BAR = 0.9  # share of the picture's side that only the edge of a bar beside it spans
 BEND_SIGMA_RAD = np.radians(0.5)  # of a long segment: lenses bend lines
 MOST, FEWEST, SEARCHED = 300, 20, 150
 #: Shares of segments along the vertical, along each horizontal, and along none, to begin with.
@@ -133,6 +134,8 @@ def find_segments(image: NDArray[np.uint8], people: Sequence[Detection], K: Arra
     middle = ends.mean(1)
     length = np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1)
     free = length > SHORTEST * max(high, wide)
+    # Bars beside a picture are not of the scene
+    free &= (np.abs(ends[:, 1] - ends[:, 0]) < BAR * np.array([wide, high])).all(1)
     for person in people:
         left, top, right, bottom = person.box_xyxy
         grow = _GROWN * np.array([right - left, bottom - top])

@@ -26,7 +26,7 @@ from training.network import (
     ray_rotation,
 )
 from training.scene_cameras import random_cameras
-from training.scenes import FIELDS, Motions, Scenes, less_turned, milder, varied
+from training.scenes import FIELDS, Motions, Scenes, less_turned, limbs_apart, milder, varied
 from training.train_corrector import angle_of, perturbed, world_of
 
 SMALL = Sizes(width=48, older=16, blocks=1)
@@ -113,6 +113,27 @@ def test_errors_are_milder_in_many_windows_by_a_share_of_their_own():
     assert 0.4 < share[share < 0.999].mean() < 0.6
     left = (metres - about).norm(dim=-1).mean((1, 2)) / off_m.norm(dim=-1).mean((1, 2))
     assert (left - share).abs().median() < 0.1
+
+
+def test_parts_of_a_body_err_apart_along_the_view():
+    g = torch.Generator().manual_seed(0)
+    camera = 0.3 * torch.randn(400, N_TAPS, 33, 3, generator=g) + torch.tensor([0.0, 0.0, 4.0])
+    hips = camera[:, :, list(HIPS)].mean(2)
+    about = (camera - hips[:, :, None]) @ ray_rotation(hips)
+    off = 0.001 * torch.randn(about.shape, generator=g)
+    found = limbs_apart(about + off, camera, g)
+    assert torch.equal(found[..., :2], (about + off)[..., :2])
+    assert torch.equal(found[:, :, 23:25], (about + off)[:, :, 23:25])
+    # Sizes are those of the landmarks found, which err: shares are told from many
+    share = [
+        (((found - about)[:, :, part, 2] * off[:, :, part, 2]).sum((1, 2)) / off[:, :, part, 2].square().sum((1, 2)))
+        for part in (slice(0, 13), slice(13, 23), slice(25, 33))
+    ]
+    for values in share:
+        assert 0.3 < (values > 0.9).float().mean() < 0.55
+        assert values.min() > -0.6
+        assert 0.1 < values[values < 0.9].mean() < 0.5
+    assert abs(float(torch.corrcoef(torch.stack(share))[0, 1])) < 0.15
 
 
 def test_bodies_are_turned_off_the_truth_by_less():

@@ -116,6 +116,14 @@ def test_segments_on_people_are_left_out():
     assert len(find_segments(image, (everybody,), K, np.zeros(5))) == 0
 
 
+def test_bars_beside_a_picture_are_not_of_the_scene():
+    clip = read_clip(DEMOS / "demo_one")
+    K = pinhole(1000.0, clip.size_wh)
+    barred = np.zeros((clip.size_wh[1], clip.size_wh[0], 3), np.uint8)
+    barred[:, 300:900] = 128
+    assert len(find_segments(barred, (), K, np.zeros(5))) == 0
+
+
 def test_a_bent_picture_is_straightened():
     """Segments of a lens that bends lines, told of it, lie where an ideal lens has them."""
     clip = read_clip(DEMOS / "demo_one")
