@@ -217,13 +217,13 @@ class Scenes:
 
 
 def milder(px: Tensor, metres: Tensor, uv: Tensor, camera: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Landmarks (n, T, 33, ...) whose errors are smaller by a share of each window's own, in two of three windows.
+    """Landmarks (n, T, 33, ...) whose errors are smaller by a share of each window's own, in half of the windows.
 
     The landmark network errs less on most real pictures, which it was made for, than on renders (docs/error_model.md),
     by a share that nobody knows: so the networks see all of them, and find out from what agrees with what.
     """
     n = len(px)
-    share = torch.where(torch.rand(n, generator=g) < 0.67, torch.rand(n, generator=g), torch.ones(n))
+    share = torch.where(torch.rand(n, generator=g) < 0.5, torch.rand(n, generator=g), torch.ones(n))
     share = share[:, None, None, None]
     true = _true_metres(metres, camera)
     known = torch.isfinite(uv).all(-1, keepdim=True)
