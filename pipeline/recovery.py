@@ -32,7 +32,7 @@ REFINE_STEPS = 1
 LEAST_SIGMA_IMAGE, LEAST_SIGMA_M = 0.001, 0.005
 #: Where landmarks lie on their rays is said by the networks and by the map of `landmark_model`. The networks' spread of
 #: a body's limbs at which both are worth the same, and how far their errors are alike.
-AS_SURE_M, ALIKE = 0.052, 0.8
+AS_SURE_M, ALIKE = 0.048, 0.8
 HEED_S = 0.3  # time constant in which a body's share of them changes
 _LIMBS = np.array([LANDMARK[f"{side}_{part}"] for side in ("left", "right")
                    for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")])  # fmt: skip

@@ -89,7 +89,7 @@ def test_they_neither_tremble_nor_slide(report):
     assert report["local_jitter"] < 0.36 * report["raw_local_jitter"]
     assert report["jitter"] < report["raw_jitter"] / 2
     # In these first seconds the focal length still moves, and with it everybody's distance
-    assert report["foot_slide_mm"] < 12.0
+    assert report["foot_slide_mm"] < 15.0
 
 
 def test_the_calibration_is_reported_as_it_converges(report):
