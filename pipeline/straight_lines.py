@@ -28,7 +28,7 @@ LONG_PX, SHORTEST, END_SIGMA = 800, 0.025, 0.0012
 BAR = 0.9  # share of the picture's side that only the edge of a bar beside it spans
 BEND_SIGMA_RAD = np.radians(0.5)  # of a long segment: lenses bend lines
 MOST, FEWEST, SEARCHED = 300, 20, 150
-#: Shares of segments along the vertical, along each horizontal, and along none, to begin with.
+#: Shares of segments along the vertical, along each horizontal, and along none.
 _UPRIGHT, _LEVEL, _ELSE = 0.25, 0.15, 0.45
 #: What one segment is worth: edges of one thing are not independent of each other.
 WORTH = 0.3
@@ -272,20 +272,24 @@ def _refined(
     turns = slack[:, :, 1:]
     loose = np.linalg.solve(slack[:, 1:, 1:] + np.eye(3) / OFF_RAD[:, None, None] ** 2, np.swapaxes(turns, 1, 2))
     information = (slack - turns @ loose).sum(0)
-    up = frame[0]
-    at = np.array(log_focal)
-    pitch, roll = map(np.array, pitch_roll_rad(up))
+    at, (pitch, roll) = np.array(log_focal), map(np.array, pitch_roll_rad(frame[0]))
     evidence = float(_score(segments, frame, at, 2.0) + _held(pitch, roll, at, guess))
     evidence -= 0.5 * float(np.linalg.slogdet(information + held)[1])
-    first = normalize(cross(up, np.array([0.0, 0.0, 1.0]) if abs(up[2]) < 0.9 else np.array([1.0, 0.0, 0.0])))
+    reading = _without_heading(frame[0], log_focal, information, evidence)
+    return evidence, float(belongs.sum() / len(segments)), float(belongs[0].sum()), reading
+
+
+def _without_heading(up: Array, log_focal: float, information: Array, evidence: float) -> LineReading:
+    """The reading of information (4, 4) on the log focal length and turns about the camera's axes."""
+    aside = np.array([0.0, 0.0, 1.0]) if abs(up[2]) < 0.9 else np.array([1.0, 0.0, 0.0])
+    first = normalize(cross(up, aside))
     across = np.stack([first, cross(up, first)])
     # Turns about these move the vertical along `across`; the last, about the vertical itself, is the heading
     basis = np.eye(4)
     basis[1:, 1:] = np.column_stack([cross(up, across[0]), cross(up, across[1]), up])
     full = basis.T @ information @ basis
     known = full[:3, :3] - np.outer(full[:3, 3], full[3, :3]) / max(full[3, 3], 1e-9)
-    reading = LineReading(log_focal, up, known, across, evidence)
-    return evidence, float(belongs.sum() / len(segments)), float(belongs[0].sum()), reading
+    return LineReading(log_focal, up, known, across, evidence)
 
 
 def _counts(belongs: Array) -> Array:
