@@ -61,7 +61,7 @@ weights: install-dev
 	[ -f $(WORK)/motions.npz ] || $(BIN)/python -m training.make_data motions --motion $(MOTION) --out $(WORK)/motions.npz
 	$(BIN)/python -m training.make_data render --motions $(WORK)/motions.npz --out $(WORK)/renders --workers 2
 	[ -f $(WORK)/errors.safetensors ] || \
-	  $(BIN)/python -m training.error_model_fit --work $(WORK)/renders --out $(WORK)/errors.safetensors
+	  $(BIN)/python -m training.error_model_fit --work $(WORK)/renders --rows 3000 --out $(WORK)/errors.safetensors
 	[ -f $(WORK)/train.pt ] || $(BIN)/python -m training.scenes --motions $(WORK)/motions.npz \
 	  --errors $(WORK)/errors.safetensors --windows 800000 --seed 1 --out $(WORK)/train.pt
 	[ -f $(WORK)/held_out.pt ] || $(BIN)/python -m training.scenes --motions $(WORK)/motions.npz \

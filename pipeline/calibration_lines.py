@@ -81,35 +81,30 @@ class LineWitness:
         """
         if not self.readings:
             return log_focal, focal_spread, up, up_spread
-        people = np.diag([max(focal_spread, 1e-3) ** 2, *2 * [up_spread**2]])
+        people = np.array([max(focal_spread, 1e-3), up_spread, up_spread]) ** 2
         wide = np.array([max(self._guess.log_focal_sigma, 1e-3), *self._guess.pitch_roll_sigma]) ** 2
         log_focal += self._over_side
-        logs, values, ups, spreads = [], [log_focal], [up], [(focal_spread, up_spread)]
-        nothing = []
+        logs, nothing = [], []
+        values, ups, spreads = [log_focal], [up], [(focal_spread, up_spread)]
         for reading in self.readings:
             off = np.array([log_focal - reading.log_focal, *_between(reading, up)])
             lines = np.linalg.inv(reading.information + np.diag(1.0 / wide))
-            logs.append(reading.log_evidence + np.log(1.0 - WRONG) + _log_normal(off, people + lines))
-            nothing.append(reading.log_evidence + np.log(WRONG) + _log_normal(off, people + np.diag(wide)))
-            known = np.linalg.inv(people)
-            covariance = np.linalg.inv(known + reading.information)
-            at = covariance @ known @ off
+            logs.append(reading.log_evidence + np.log(1.0 - WRONG) + _log_normal(off, np.diag(people) + lines))
+            nothing.append(reading.log_evidence + np.log(WRONG) + _log_normal(off, np.diag(people + wide)))
+            covariance = np.linalg.inv(reading.information + np.diag(1.0 / people))
+            at = covariance @ (off / people)
             values.append(reading.log_focal + at[0])
             ups.append(normalize(reading.up + at[1:] @ reading.across))
             deviations = np.sqrt(np.diag(covariance))
             spreads.append((float(deviations[0]), float(np.hypot(*deviations[1:]) / np.sqrt(2.0))))
         weights = np.exp(np.array([np.logaddexp.reduce(nothing), *logs]) - max(*nothing, *logs))
         weights /= weights.sum()
-        middle, mean = float(weights @ values), normalize(weights @ np.stack(ups))
-        apart = np.linalg.norm(np.stack(ups) - mean, axis=1)
-        alone = np.array(spreads)
-        focal_spread = float(np.sqrt(weights @ (alone[:, 0] ** 2 + (np.array(values) - middle) ** 2)))
-        return (
-            middle - self._over_side,
-            focal_spread,
-            mean,
-            float(np.sqrt(weights @ (alone[:, 1] ** 2 + apart**2 / 2.0))),
+        log_focal, up = float(weights @ values), normalize(weights @ np.stack(ups))
+        apart = np.column_stack(
+            [np.array(values) - log_focal, np.linalg.norm(np.stack(ups) - up, axis=1) / np.sqrt(2.0)]
         )
+        focal_spread, up_spread = np.sqrt(weights @ (np.array(spreads) ** 2 + apart**2)).tolist()
+        return log_focal - self._over_side, focal_spread, up, up_spread
 
 
 def _between(reading: LineReading, up: Array) -> Array:
