@@ -26,7 +26,8 @@ from training.network import (
     ray_rotation,
 )
 from training.scene_cameras import random_cameras
-from training.scenes import FIELDS, Motions, Scenes, less_turned, limbs_apart, milder, varied
+from training.scene_errors import less_turned, limbs_apart, milder
+from training.scenes import FIELDS, Motions, Scenes, varied
 from training.train_corrector import angle_of, perturbed, world_of
 
 SMALL = Sizes(width=48, older=16, blocks=1)
