@@ -115,7 +115,8 @@ class Calibrator:
         What a look means for the camera is worked out in the frame after it, so that no frame waits for both.
         """
         image, self._image = self._image, None
-        if self._lines is not None and image is not None:
+        # A vertical is given only with its K: then lines have nothing to say
+        if self._lines is not None and image is not None and not self._gravity_given:
             self._lines.look(t_s, image, detections)
         if self._axes is not None:
             self._shown.target, self._axes = self._estimate(self._axes), None

@@ -131,7 +131,8 @@ class LandmarkRecovery:
         self._reader = reader
         self._errors = LandmarkModel.load() if errors is None else errors
         self._body = body
-        self._height_m = height_m
+        # Found statures are 1.63 to 1.72 m for anybody, so they say nothing: the networks know people of one stature
+        self._height_m = STATURE_M if height_m is None and reader is not None else height_m
         self._tracks: dict[int, _Track] = {}
         self._first_betas = np.zeros(10) if height_m is None else body.betas_for_height(height_m)
         self._group: _Group | None = None
@@ -264,12 +265,10 @@ class LandmarkRecovery:
         if lengths is None:
             return
         betas = fit_shape(self._body, lengths, self._sigma_length_m)
-        # Found statures are 1.63 to 1.72 m for anybody, so they say nothing: the networks know people of one stature
-        height_m = STATURE_M if self._height_m is None and self._reader is not None else self._height_m
-        if height_m is not None:
+        if self._height_m is not None:
             assumed = float(self._body.shaped(betas).height_m)
-            betas = self._body.betas_for_height(height_m, betas)
-            track.scale = height_m / assumed
+            betas = self._body.betas_for_height(self._height_m, betas)
+            track.scale = self._height_m / assumed
         track.betas = betas
         track.version += 1
 

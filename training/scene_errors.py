@@ -9,10 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pipeline.types import LANDMARK_NAMES
-from training.network import exp_turn, ray_rotation
-
-_HIP_MARKS = [LANDMARK_NAMES.index("left_hip"), LANDMARK_NAMES.index("right_hip")]
+from training.network import HIPS, exp_turn, ray_rotation
 
 
 def milder(px: Tensor, metres: Tensor, uv: Tensor, camera: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -50,7 +47,7 @@ def _true_metres(metres: Tensor, camera: Tensor) -> Tensor:
 
     camera  (n, T, 33, 3) the true landmarks
     """
-    hips = camera[:, :, _HIP_MARKS].mean(2)
+    hips = camera[:, :, list(HIPS)].mean(2)
     found, about = metres[:, 0].norm(dim=-1).sum(1), (camera[:, 0] - hips[:, :1]).norm(dim=-1).sum(1)
     size = (found / about).clamp(0.3, 3.0)[:, None, None, None]
     return size * ((camera - hips[:, :, None]) @ ray_rotation(hips))
@@ -64,7 +61,7 @@ def less_turned(metres: Tensor, camera: Tensor, g: torch.Generator) -> Tensor:
     far a body is turned and how well its limbs are found is drawn apart, so that one does not tell the other.
     """
     n = len(metres)
-    hips = camera[:, 0, _HIP_MARKS].mean(1)
+    hips = camera[:, 0, list(HIPS)].mean(1)
     true = (camera[:, 0] - hips[:, None]) @ ray_rotation(hips)
     U, _, Vh = torch.linalg.svd(metres[:, 0].transpose(1, 2) @ true)
     sign = torch.linalg.det(U @ Vh).sign()

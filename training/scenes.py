@@ -16,12 +16,11 @@ from torch import Tensor
 from pipeline.body import BodyModel
 from pipeline.types import JOINT_NAMES, JOINT_PARENTS, LANDMARK_NAMES
 from training.error_model import LandmarkErrors
-from training.network import N_TAPS, STATURE_M, TAPS_S, exp_turn, ray_rotation
+from training.network import HIPS, N_TAPS, STATURE_M, TAPS_S, exp_turn, ray_rotation
 from training.scene_cameras import random_cameras
 from training.scene_errors import less_turned, limbs_apart, milder
 
 _PARENTS = torch.tensor(JOINT_PARENTS[1:])
-_HIP_MARKS = [LANDMARK_NAMES.index("left_hip"), LANDMARK_NAMES.index("right_hip")]
 #: Landmarks that must be in the picture: trunk and limbs, and how many of them.
 _LIMBS = torch.tensor([11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28])
 MIN_INSIDE = 6
@@ -198,7 +197,7 @@ class Scenes:
         px, metres = milder(px, metres, seen_uv, seen_at, g)
         metres = less_turned(limbs_apart(metres, seen_at, g), seen_at, g)
         px, visibility, metres, ages = without_gaps(px, visibility, metres, ok, times, g)
-        hips = camera[:, 0, _HIP_MARKS].mean(1)
+        hips = camera[:, 0, list(HIPS)].mean(1)
         to_ray = ray_rotation(hips).transpose(1, 2)
         scale = (STATURE_M / stature)[:, None, None]
         true_ray = scale * ((camera[:, 0] - hips[:, None]) @ to_ray.transpose(1, 2))
