@@ -59,7 +59,8 @@ weights: install-dev
 	@[ -n "$(MOTION)" ] || { echo "Type: make weights MOTION=DIR, the folder of captured motions (docs/model_card.md)."; exit 1; }
 	@mkdir -p $(WORK)/renders $(WORK)/nets
 	[ -f $(WORK)/motions.npz ] || $(BIN)/python -m training.make_data motions --motion $(MOTION) --out $(WORK)/motions.npz
-	$(BIN)/python -m training.make_data render --motions $(WORK)/motions.npz --out $(WORK)/renders --workers 2
+	$(BIN)/python -m training.make_data render --motions $(WORK)/motions.npz --out $(WORK)/renders \
+	  --sequences 6400 --workers 2
 	[ -f $(WORK)/errors.safetensors ] || \
 	  $(BIN)/python -m training.error_model_fit --work $(WORK)/renders --rows 3000 --out $(WORK)/errors.safetensors
 	[ -f $(WORK)/train.pt ] || $(BIN)/python -m training.scenes --motions $(WORK)/motions.npz \

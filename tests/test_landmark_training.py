@@ -11,7 +11,7 @@ from pipeline.body import BodyModel
 from training import average, train
 from training.ablations import COLUMNS, RUNS, ablation
 from training.export import OUTPUTS, export
-from training.losses import Bodies, Weights, full_picture, terms, with_camera, with_up_in_ray
+from training.losses import Bodies, Weights, distortion, full_picture, terms, with_camera, with_up_in_ray
 from training.network import (
     HIPS,
     INPUTS,
@@ -191,30 +191,56 @@ def test_focal_length_follows_from_distance_and_weak_camera(windows):
     assert ((uv - windows["true_px"]).norm(dim=-1) / windows["focal_px"][:, None]).median() < 1e-3
 
 
-def reached(stage, term, windows):
+def reached(stage, term, windows, **changed):
     """Which parameters a loss term's gradient reaches."""
     torch.manual_seed(0)
     net = LandmarkNet(SMALL)
     batch = with_up_in_ray({k: v.float() for k, v in windows.items()})
     batch = with_camera(batch, torch.Generator().manual_seed(0))
     out = net(*(batch[name] for name in INPUTS), detach_distance=stage == 1)
-    terms(out, batch, Bodies(), stage)[term].backward()
+    terms(out, batch, Bodies(), stage, **changed)[term].backward()
     return {name: p.grad for name, p in net.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
 
 
 @pytest.mark.parametrize("stage", [1, 2])
-def test_full_picture_teaches_the_distance_and_only_then_the_body(windows, stage):
-    names = reached(stage, "full", windows)
-    heads = {name.partition(".")[0] for name in names}
+def test_the_true_body_teaches_the_distance_and_nothing_else_but_features(windows, stage):
+    heads = {name.partition(".")[0] for name in reached(stage, "distance", windows)}
     assert "distance" in heads
-    assert "focal" not in heads  # no label of a focal length is in it
-    if stage == 1:
-        assert heads == {"distance"}
-    else:
-        assert {"distance", "trunk", "body", "newest"} <= heads
-        weak = names["body.out.weight"][-3:]
-        assert weak.abs().max() == 0  # the weak camera is taught by the crop alone
-        assert names["body.out.weight"][:144].abs().max() > 0
+    assert not heads & {"focal", "body", "free", "up"}  # no label of a focal length is in it
+    assert (heads == {"distance"}) == (stage == 1)
+
+
+def test_full_picture_teaches_the_body_but_neither_distance_nor_weak_camera(windows):
+    names = reached(2, "full", windows)
+    assert {"trunk", "body", "newest"} <= {name.partition(".")[0] for name in names}
+    assert not any(name.startswith(("distance", "focal")) for name in names)
+    assert names["body.out.weight"][-3:].abs().max() == 0  # the weak camera is taught by the crop alone
+    assert names["body.out.weight"][:144].abs().max() > 0
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_the_regressed_body_teaches_the_distance_in_the_papers_way(windows, stage):
+    heads = {name.partition(".")[0] for name in reached(stage, "full", windows, regressed=True)}
+    assert ("body" in heads) == (stage == 2)
+    assert "distance" in heads
+
+
+def test_reprojection_of_true_bodies_finds_distances_without_a_label(windows):
+    """Least at the true distance, though the weak camera's place and size are wrong."""
+    near = windows["place_m"][:, 2] < 2.5
+    batch = {k: v[near].double() for k, v in windows.items()}
+    distance = batch["place_m"][:, 2]
+    box = box_of(batch["points_px"][:, 0], batch["visibility"][:, 0])
+    s = 2 * batch["focal_px"] / (box[:, 2] * distance)
+    middle = (batch["size_wh"] - 1) / 2
+    hips = batch["place_m"][:, :2] / distance[:, None] * batch["focal_px"][:, None] + middle
+    shift = (hips - box[:, :2]) * 2 / (box[:, 2:] * s[:, None]) + 0.02
+    weak = torch.cat([1.1 * s[:, None], shift], 1)
+    left = []
+    for factor in (0.6, 1.0, 1.7):
+        uv, _ = full_picture(batch["true_ray_m"], weak, (factor * distance).log(), box, batch["size_wh"])
+        left.append(distortion(uv[:, 11:29], batch["true_px"][:, 11:29]).abs().mean((1, 2)).median())
+    assert left[1] < 0.5 * min(left[0], left[2])
 
 
 def test_what_is_believed_of_the_camera_helps_the_body_alone(windows):
@@ -311,8 +337,8 @@ def test_ablations_change_what_they_say(folder, tmp_path):
         reports[name] = ablation(folder, tmp_path / name[:8], config_of(1), changed, staged, (1, 1))
         assert set(COLUMNS) <= set(reports[name])
         assert ablation(folder, tmp_path / name[:8], config_of(1), changed, staged, (1, 1)) == reports[name]  # is kept
-    ships, together, weak, unlabelled = reports.values()
-    assert len({r["body_mm"] for r in (ships, together, weak)}) == 3
+    ships, together, weak, regressed, unlabelled = reports.values()
+    assert len({r["body_mm"] for r in (ships, together, weak, regressed)}) == 4
     untaught = torch.load(tmp_path / RUNS[2][0][:8] / "stage1.pt", weights_only=True)["net"]["distance.out.bias"]
     assert untaught.abs().max() < 1e-6  # nothing but reprojection teaches the distance
     assert unlabelled["focal_label"] != ships["focal_label"]

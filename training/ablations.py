@@ -23,6 +23,7 @@ RUNS: tuple[tuple[str, dict[str, Any], bool], ...] = (
     ("as it ships", {}, True),
     ("stages not apart: all losses reach all from the start", {}, False),
     ("weak perspective only: no reprojection into the whole picture", {"weak_perspective": True}, True),
+    ("Tz by the regressed body, as in the paper", {"regressed": True}, True),
     ("no labels of focal lengths", {"weights": {"focal": 0.0}}, True),
 )
 COLUMNS = {"body_mm": "body, MPJPE mm", "body_pa_mm": "PA-MPJPE mm", "free_mm": "landmarks, MPJPE mm",

@@ -1,8 +1,10 @@
 """W-HMR's losses on landmarks: which term there is, and which part of the network each reaches in each stage.
 
-As in the paper, the focal length has no label: it follows from the distance Tz, and Tz is taught only by where the body
-lands in the whole picture under full perspective. In stage 1 that loss stops at the distance's head, in stage 2 it
-reaches the body too, never the weak camera (`engines.whmr.losses` has the same rule for the paper's network).
+As in the paper, the focal length has no label: it follows from the distance Tz, and Tz is taught only by where a body
+lands in the whole picture under full perspective. The paper reprojects the regressed body; its depth errs by more than
+perspective shows, so no perspective fits it best and Tz grows. Here Tz learns from the window's true body (the paper's
+3D labels) and only from its distortion: what a shift and a scale in the picture explain says nothing of distance. The
+regressed body is reprojected too, in stage 2, and learns from it; Tz does not.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ NEAREST_M = 0.2
 
 @dataclass(frozen=True)
 class Weights:
-    """Factors of the terms; `full` is the full-picture 2D term, `focal` the labels of the ablation's own head."""
+    """Factors of the terms; `full` is the full-picture 2D term of the body, `distance` that of Tz, `focal` the labels
+    of a head of their own."""
 
     pose: float = 4.0
     betas: float = 0.01
@@ -31,6 +34,7 @@ class Weights:
     free: float = 1.0
     crop: float = 2.0
     full: float = 4.0
+    distance: float = 10.0
     up: float = 1.0
     focal: float = 0.3
 
@@ -77,12 +81,22 @@ def full_picture(
     return uv, focal
 
 
+def distortion(found_px: Tensor, true_px: Tensor) -> Tensor:
+    """What no shift and no scale in the picture takes from `found_px` to `true_px`, both (B, N, 2), same units."""
+    found = found_px - found_px.mean(1, keepdim=True)
+    true = true_px - true_px.mean(1, keepdim=True)
+    scale = (found * true).sum((1, 2)) / (found * found).sum((1, 2)).clamp_min(1e-6)
+    return scale[:, None, None] * found - true
+
+
 def terms(
-    out: dict[str, Tensor], truth: dict[str, Tensor], bodies: Bodies, stage: int, weak_perspective: bool = False
-) -> dict[str, Tensor]:
+    out: dict[str, Tensor], truth: dict[str, Tensor], bodies: Bodies, stage: int, weak_perspective: bool = False,
+    regressed: bool = False,
+) -> dict[str, Tensor]:  # fmt: skip
     """Every term of stages 1 and 2, means over the batch, not yet weighted.
 
-    `weak_perspective` teaches the distance nothing: the full-picture term is left out (an ablation).
+    Two ablations: `weak_perspective` leaves out what is reprojected into the full picture, so nothing teaches Tz;
+    `regressed` teaches Tz by the regressed body, as the paper does.
     """
     posed = bodies(out["Rs_6d"], out["betas"])
     true_Rs = rotation_from_6d(truth["Rs_6d"])
@@ -111,12 +125,26 @@ def terms(
         "up": (angle * kappa.exp() - 2.0 * kappa).mean(),
         "focal": ((log_f - log_f_true).abs() * (-log_scale).exp() + log_scale).mean(),
     }
-    if not weak_perspective:
+    if weak_perspective:
+        return result
+    weak, size_wh, log_distance = weak.detach(), truth["size_wh"], out["log_distance"]
+    if regressed:
         marks = posed.landmarks.detach() if stage == 1 else posed.landmarks
-        uv, _ = full_picture(marks, weak.detach(), out["log_distance"], box, truth["size_wh"])
-        error = (uv - truth["true_px"]) / side
-        result["full"] = F.smooth_l1_loss(error[:, _LIMBS].clamp(-2, 2), torch.zeros_like(error[:, _LIMBS]), beta=0.02)
+        return result | {"full": _reprojection(marks, weak, log_distance, box, truth)}
+    if stage > 1:
+        result["full"] = _reprojection(posed.landmarks, weak, log_distance.detach(), box, truth)
+    uv, _ = full_picture(truth["true_ray_m"], weak, log_distance, box, size_wh)
+    left = distortion(*(((px[:, _LIMBS] - box[:, None, :2]) / side).clamp(-3, 3) for px in (uv, truth["true_px"])))
+    result["distance"] = F.smooth_l1_loss(left, torch.zeros_like(left), beta=0.002)
     return result
+
+
+def _reprojection(
+    landmarks: Tensor, weak: Tensor, log_distance: Tensor, box: Tensor, truth: dict[str, Tensor]
+) -> Tensor:
+    uv, _ = full_picture(landmarks, weak, log_distance, box, truth["size_wh"])
+    error = ((uv - truth["true_px"]) / box[:, None, 2:])[:, _LIMBS]
+    return F.smooth_l1_loss(error.clamp(-2, 2), torch.zeros_like(error), beta=0.02)
 
 
 def with_camera(batch: dict[str, Tensor], g: torch.Generator, known: float = 0.85) -> dict[str, Tensor]:

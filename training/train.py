@@ -120,7 +120,8 @@ def one_epoch(
     for batch in batches(windows, plan.batch, g):
         batch = with_camera(batch, g)
         out = net(*(batch[name] for name in INPUTS), detach_distance=stage == 1)
-        parts = terms(out, batch, bodies, stage, config.get("weak_perspective", False))
+        parts = terms(out, batch, bodies, stage, config.get("weak_perspective", False),
+                      config.get("regressed", False))  # fmt: skip
         loss = sum((getattr(weights, name) * value for name, value in parts.items()), torch.zeros(()))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
