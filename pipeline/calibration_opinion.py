@@ -15,9 +15,10 @@ import numpy as np
 from pipeline.frames import Array, normalize, shortest_rotation
 from pipeline.landmark_net import Reading
 
-#: Independent looks that all of a clip are worth, and what no number of looks takes away.
+#: Independent looks that all of a clip are worth, and what no number of looks takes away: the bundle looks at the same
+#: landmarks, so that a vertical from here must not count beside it as if it were another witness.
 WORTH = 1.5
-FOCAL_FLOOR, UP_FLOOR_RAD = 0.25, np.radians(4.5)
+FOCAL_FLOOR, UP_FLOOR_RAD = 0.25, np.radians(10.0)
 #: Opinions that are kept, and the newest of them that are never thinned out.
 KEPT, NEWEST = 64, 6
 _AXIS = np.array([0.0, 0.0, 1.0])

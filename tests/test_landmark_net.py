@@ -152,7 +152,7 @@ def test_pooled_opinions():
     # Rays bend with the focal length: only with the right one do looks from all over the picture agree
     found, up_sigma = pooled_up(made, log_focal)
     assert np.degrees(np.arccos(found @ up)) < 1e-3
-    assert UP_FLOOR_RAD < up_sigma < 0.2
+    assert UP_FLOOR_RAD < up_sigma < 1.2 * UP_FLOOR_RAD
     wild = opinion(log_focal, 0.3, [1.0, 0.0, 0.0])
     assert np.degrees(np.arccos(pooled_up([*made * 3, wild], log_focal)[0] @ up)) < 4
     assert pooled_focal([opinion(0.0, 0.1, up), opinion(1.0, 1.0, up)])[0] < 0.02
@@ -171,7 +171,7 @@ def test_the_first_second_knows_gravity_better_than_priors(networks):
         for name, nets in (("networks", networks), ("analytic", None)):
             up = replay(detections, SIZE_WH, FPS, BODY, networks=nets).results[-1].calibration.up_camera
             errors[name].append(float(np.degrees(np.arccos(np.clip(up @ truth.up_camera, -1, 1)))))
-    assert np.median(errors["networks"]) < 8.0
+    assert np.mean(errors["networks"]) < 8.0
     assert np.mean(errors["networks"]) < np.mean(errors["analytic"]) + 1.0
 
 

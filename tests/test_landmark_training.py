@@ -253,9 +253,13 @@ def test_what_is_believed_of_the_camera_helps_the_body_alone(windows):
         knows, guesses = (
             net(*(with_camera(data, g, share)[name] for name in INPUTS)) for share in (1.0, 0.0)
         )  # fmt: skip
-    for name in ("up_ray", "log_kappa", "log_focal", "log_distance", "feature", "box"):
+    for name in ("up_ray", "log_kappa", "labelled_focal", "log_distance", "feature", "box"):
         assert torch.equal(knows[name], guesses[name])
     assert (knows["landmarks_m"] - guesses["landmarks_m"]).abs().max() > 0
+    focals = [net.reprojected_focal(out, data["points_px"][:, 0], data["size_wh"]) for out in (knows, guesses)]
+    assert torch.equal(*focals)
+    blind = 0.5 * guesses["weak_camera"][:, 0] * guesses["box"][:, 2] * guesses["log_distance"].exp()
+    assert torch.allclose(focals[1].exp() * data["size_wh"].amax(1), blind, rtol=1e-5)  # f = s b Tz / 2
 
 
 def test_beliefs_err_as_they_say(windows):
@@ -325,7 +329,10 @@ def test_three_stages_learn_resume_and_export(folder, tmp_path, caplog):
         with torch.no_grad():
             wanted = net(*(torch.from_numpy(v) for v in feed.values()))
             posed = Bodies()(wanted["Rs_6d"], wanted["betas"]).landmarks
+            taught = net.reprojected_focal(wanted, torch.from_numpy(feed["points_px"])[:, 0],
+                                           torch.from_numpy(feed["size_wh"]))  # fmt: skip
         wanted["landmarks_m"] = (wanted["landmarks_m"] + posed) / 2  # the hybrid of both branches
+        wanted["log_focal"] = torch.stack([taught, wanted["labelled_focal"][:, 1]], 1)
         got = dict(zip(OUTPUTS, session.run(list(OUTPUTS), feed), strict=True))
         assert max(np.abs(got[name] - wanted[name].numpy()).max() for name in OUTPUTS if name != "box") < 1e-4
     assert corrector_file.stat().st_size > 1000
@@ -355,6 +362,19 @@ def test_checkpoints_of_one_network_are_averaged(tmp_path, capsys):
     torch.save({"average": {"a": torch.zeros(3)}}, files[1])
     assert average.main([*map(str, files), "--out", str(tmp_path / "none.pt")]) == 2
     assert "1.pt: expected the network of" in capsys.readouterr().err
+
+
+def test_one_part_learns_while_all_else_is_frozen(folder, tmp_path):
+    start = tmp_path / "start.pt"
+    net = train.new_network(config_of(1))
+    torch.save({"average": net.state_dict()}, start)
+    train.train(2, folder, tmp_path, config_of(1), start, only="distance")
+    after = torch.load(tmp_path / "stage2.pt", weights_only=True)["net"]
+    changed = {name for name, value in net.state_dict().items() if not torch.equal(value, after[name])}
+    assert changed
+    assert all(name.startswith("distance.") for name in changed)
+    with pytest.raises(ValueError, match=r"one of .*distance.*, got 'Tz'"):
+        train.train(2, folder, tmp_path, config_of(1), start, only="Tz")
 
 
 def test_training_goes_on_where_it_was_stopped(folder, tmp_path):

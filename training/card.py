@@ -107,7 +107,7 @@ def tables(data: dict[str, Tensor]) -> Iterator[str]:
             f"| {name} | {rows.mean():.0%} | {v['raw_mm'].mean():.0f} | {v['free_mm'].mean():.0f} | "
             f"{v['raw_pa_mm'].mean():.0f} | {v['free_pa_mm'].mean():.0f} | "
             f"{v['body_pa_mm'].mean():.0f} | {np.median(v['up_deg']):.1f}°, {np.quantile(v['up_deg'], 0.9):.0f}° | "
-            f"{percent(v['focal_label']):.0f} % |"
+            f"{percent(v['focal_weak']):.0f} % |"
         )
     yield ""
     yield "| the camera is | MPJPE of landmarks, mm | of the body, mm |"
@@ -118,8 +118,8 @@ def tables(data: dict[str, Tensor]) -> Iterator[str]:
     yield ""
     yield "| focal length of one look, median error | % |"
     yield "|---|---|"
-    for name, key in (("always 0.85 of the long side", "focal_prior"), ("taught by labels (ships)", "focal_label"),
-                      ("taught by full-perspective reprojection alone", "focal_weak")):  # fmt: skip
+    for name, key in (("always 0.85 of the long side", "focal_prior"), ("taught by labels", "focal_label"),
+                      ("taught by full-perspective reprojection (ships)", "focal_weak")):  # fmt: skip
         yield f"| {name} | {percent(values[key]):.0f} |"
     yield ""
     yield "| root in the world, median error | before the corrector | after |"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.calibration_unknown import FOCAL_PRIOR
-from training.losses import Bodies, full_picture, with_camera
+from training.losses import Bodies, with_camera
 from training.network import INPUTS, LandmarkNet
 
 _LIMBS = torch.tensor([11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28])
@@ -32,12 +32,11 @@ def errors_of(out: dict[str, Tensor], batch: dict[str, Tensor], bodies: Bodies) 
     "weak" is the focal length that reprojection taught, "label" the one of labels, "prior" that of any unknown camera.
     """
     posed = bodies(out["Rs_6d"], out["betas"])
-    _, focal = full_picture(posed.landmarks, out["weak_camera"], out["log_distance"], out["box"], batch["size_wh"])
     true, log_f = batch["true_ray_m"], (batch["focal_px"] / batch["size_wh"].amax(1)).log()
     errors = {
         "up_deg": torch.rad2deg(torch.acos((out["up_ray"] * batch["up_ray"]).sum(-1).clamp(-1, 1))),
-        "focal_weak": (focal / batch["focal_px"]).log().abs(),
-        "focal_label": (out["log_focal"][:, 0] - log_f).abs(),
+        "focal_weak": (out["log_focal"][:, 0] - log_f).abs(),
+        "focal_label": (out["labelled_focal"][:, 0] - log_f).abs(),
         "focal_prior": (log_f - math.log(FOCAL_PRIOR)).abs(),
     }
     for name, found in (
@@ -61,7 +60,9 @@ def evaluate(net: LandmarkNet, data: dict[str, Tensor], bodies: Bodies, batch: i
         b = {k: v[start : start + batch].float() for k, v in data.items()}
         for prefix, known in (("", 1.0), ("alone_", 0.0)):
             b = with_camera(b, g, known)
-            for name, v in errors_of(net(*(b[name] for name in INPUTS)), b, bodies).items():
+            out = net(*(b[name] for name in INPUTS))
+            out["log_focal"] = net.reprojected_focal(out, b["points_px"][:, 0], b["size_wh"])[:, None]
+            for name, v in errors_of(out, b, bodies).items():
                 if not prefix or name in ("free_mm", "body_mm", "free_pa_mm", "body_pa_mm"):
                     parts.setdefault(prefix + name, []).append(v)
     net.train()

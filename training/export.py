@@ -29,7 +29,8 @@ from training.train import CONFIG, new_network
 WEIGHTS_FILE = "weights.safetensors"
 DATA = Path(__file__).parents[1] / "pipeline" / "data"
 OUTPUTS = ("Rs_6d", "betas", "weak_camera", "landmarks_m", "log_sigma_m", "up_ray", "log_kappa", "log_distance",
-           "log_focal", "feature", "box")  # fmt: skip
+           "log_focal", "labelled_focal", "feature", "box")  # fmt: skip
+_POINTS, _SIZE = (list(INPUTS).index(name) for name in ("points_px", "size_wh"))
 
 
 class RestBody(nn.Module):
@@ -74,7 +75,11 @@ class RestBody(nn.Module):
 
 
 class Exported(nn.Module):
-    """The network with its outputs in the order of OUTPUTS; landmarks are the mean of both branches, the hybrid."""
+    """The network with its outputs in the order of OUTPUTS.
+
+    Landmarks are the mean of both branches, the hybrid; the focal length is the one that reprojection taught (the
+    paper's weak supervision), with the spread of the head of labels.
+    """
 
     def __init__(self, net: LandmarkNet) -> None:
         super().__init__()
@@ -85,6 +90,8 @@ class Exported(nn.Module):
         """See `LandmarkNet`."""
         out = self.net(*inputs)
         out["landmarks_m"] = 0.5 * (out["landmarks_m"] + self.body(out["Rs_6d"], out["betas"]))
+        taught = self.net.reprojected_focal(out, inputs[_POINTS][:, 0], inputs[_SIZE])
+        out["log_focal"] = torch.stack([taught, out["labelled_focal"][:, 1]], 1)
         return tuple(out[name] for name in OUTPUTS)
 
 

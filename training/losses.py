@@ -114,7 +114,7 @@ def terms(
     # Angle between unit vectors without a square root's or an arc cosine's edges
     angle = 2.0 * torch.asin((0.5 * (out["up_ray"] - up_true).norm(dim=-1)).clamp(max=0.999))
     kappa = out["log_kappa"].clamp(-1.0, 5.0)
-    log_f, log_scale = out["log_focal"].unbind(-1)
+    log_f, log_scale = out["labelled_focal"].unbind(-1)
     log_f_true = (truth["focal_px"] / truth["size_wh"].amax(1)).log()
     result = {
         "pose": ((posed.Rs - true_Rs) ** 2).mean((0, 2, 3)).mean() + ((posed.Rs[:, 0] - true_Rs[:, 0]) ** 2).mean(),

@@ -10,6 +10,7 @@ model-free branch gives the landmarks themselves, as the paper's hybrid does, he
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -185,7 +186,7 @@ class LandmarkNet(nn.Module):
     up_ray           (B, 3)          where up is, unit
     log_kappa        (B,)            how sure of it: -log of the angle's scale in radians
     log_distance     (B,)            log Tz, metres, taught by reprojection only
-    log_focal        (B, 2)          log(f / long side) and log of its scale, taught by labels (the ablation)
+    labelled_focal   (B, 2)          log(f / long side) and log of its scale, taught by labels (the ablation)
     feature          (B, W)          the trunk's output, for the corrector
     box              (B, 3)
     ===============  ==============  ==================================================================
@@ -228,8 +229,7 @@ class LandmarkNet(nn.Module):
     ) -> dict[str, Tensor]:  # fmt: skip
         """See the tables of the class and of `Features`; `detach_distance` keeps Tz's losses out of the trunk."""
         h, box, found = self.encode(points_px, visibility, points_m, ages_s, size_wh)
-        seen_by = torch.cat([h, camera_features(camera, points_px[:, 0], size_wh)], 1)
-        placed = self.placed_norm(self.placed(h + self.mix(F.gelu(self.camera(seen_by)))))
+        placed = self.believing(h, camera, points_px[:, 0], size_wh)
         body = self.body(placed)
         free = self.free(placed).unflatten(1, (33, 5))
         points = found + free[..., :3]
@@ -240,16 +240,34 @@ class LandmarkNet(nn.Module):
         return {
             "Rs_6d": self.mean_6d + body[:, :144].unflatten(1, (24, 6)),
             "betas": body[:, 144:154],
-            "weak_camera": torch.cat([(0.75 + weak[:, :1]).clamp_min(0.05), weak[:, 1:]], 1),
+            "weak_camera": torch.cat([_scale(weak[:, :1]), weak[:, 1:]], 1),
             "landmarks_m": points,
             "log_sigma_m": free[..., 3:] - 3.0,
             "up_ray": F.normalize(up[:, :3] + up.new_tensor([0.0, -1.0, 0.0]), dim=-1),
             "log_kappa": up[:, 3] + 2.0,
             "log_distance": _LOG_DISTANCE + self.distance(aside)[:, 0],
-            "log_focal": self.focal(aside) + h.new_tensor([-0.15, -1.0]),
+            "labelled_focal": self.focal(aside) + h.new_tensor([-0.15, -1.0]),
             "feature": h,
             "box": box,
         }
+
+    def believing(self, h: Tensor, camera: Tensor, points_px: Tensor, size_wh: Tensor) -> Tensor:
+        """What the body is read from (B, W): the trunk's output h (B, W) and `camera_features`."""
+        seen_by = torch.cat([h, camera_features(camera, points_px, size_wh)], 1)
+        return cast(Tensor, self.placed_norm(self.placed(h + self.mix(F.gelu(self.camera(seen_by))))))
+
+    def reprojected_focal(self, out: dict[str, Tensor], points_px: Tensor, size_wh: Tensor) -> Tensor:
+        """Log (B,) of f = s b Tz / 2 over the long side, of what `forward` says of points (B, 33, 2), sizes (B, 2).
+
+        s is that of a camera of which nothing is believed: a calibration must not hear its own echo.
+        """
+        nothing = 0.0 * size_wh[:, :1] + size_wh.new_tensor(UNKNOWN_CAMERA)
+        s = _scale(self.body(self.believing(out["feature"], nothing, points_px, size_wh))[:, -3])
+        return (0.5 * s * out["box"][:, 2] / size_wh.amax(1)).log() + out["log_distance"]
+
+
+def _scale(raw: Tensor) -> Tensor:
+    return (0.75 + raw).clamp_min(0.05)
 
 
 class OrientCorrect(nn.Module):

@@ -60,10 +60,13 @@ def new_network(config: dict[str, Any]) -> LandmarkNet:
     return LandmarkNet(Sizes(**config["sizes"]))
 
 
-def train(stage: int, data: Path, work: Path, config: dict[str, Any], start: Path | None = None) -> dict[str, float]:
+def train(
+    stage: int, data: Path, work: Path, config: dict[str, Any], start: Path | None = None, only: str | None = None
+) -> dict[str, float]:
     """Stages 1 and 2; returns the last evaluation. Goes on where an earlier call was stopped.
 
-    `start` is a checkpoint whose weights come first, in place of random ones or of those of stage 1.
+    `start` is a checkpoint whose weights come first, in place of random ones or of those of stage 1. With `only` the
+    part of the network of that name learns and all else is frozen. Raises ValueError when there is no such part.
     """
     from torch.utils.tensorboard import SummaryWriter
 
@@ -75,7 +78,10 @@ def train(stage: int, data: Path, work: Path, config: dict[str, Any], start: Pat
         net.load_state_dict(torch.load(work / "stage1.pt", weights_only=True)["average"])
     windows, held_out = load_windows(data / "train.pt"), load_windows(data / "held_out.pt")
     steps = plan.epochs * (len(windows["ages_s"]) // plan.batch)
-    optimiser = torch.optim.AdamW(net.parameters(), plan.rate, weight_decay=plan.decay)
+    if only is not None:
+        net.requires_grad_(False).get_submodule(_part(net, only)).requires_grad_(True)
+    learning = [p for p in net.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(learning, plan.rate, weight_decay=plan.decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: rate_at(i, steps))
     average = torch.optim.swa_utils.AveragedModel(
         net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(plan.keep)
@@ -106,6 +112,13 @@ def train(stage: int, data: Path, work: Path, config: dict[str, Any], start: Pat
             torch.save(state, file.with_suffix(".writing"))
             file.with_suffix(".writing").replace(file)
     return report
+
+
+def _part(net: LandmarkNet, name: str) -> str:
+    parts = [part for part, _ in net.named_children()]
+    if name not in parts:
+        raise ValueError(f"Expected a part of the network, one of {', '.join(parts)}, got {name!r}.")
+    return name
 
 
 def one_epoch(
@@ -148,6 +161,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, required=True, help="checkpoints and curves")
     parser.add_argument("--config", type=Path, default=CONFIG)
     parser.add_argument("--start", type=Path, help="checkpoint whose weights to begin with")
+    parser.add_argument("--only", help="the part of the network that learns, e.g. distance; all else is frozen")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -159,7 +173,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         train_corrector(options.data, options.work, config)
     else:
-        train(options.stage, options.data, options.work, config, options.start)
+        train(options.stage, options.data, options.work, config, options.start, options.only)
     return 0
 
 
