@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
 import io
-import weakref
 import zipfile
 from pathlib import Path
 from typing import Any, Literal
@@ -54,9 +54,10 @@ class MediaPipeReference:
                 min_pose_detection_confidence=threshold,
             )
         )
-        # MediaPipe's own __del__ comes too late when the interpreter ends
-        self._close = weakref.finalize(self, self._landmarker.close)
-        self._last_ms = -1
+        # MediaPipe's own __del__ comes too late when the interpreter ends, and waits for a lock forever where the
+        # garbage collector calls it within a thread pool's submit: who is open is never collected
+        atexit.register(self.close)
+        self._last_ms, self._closed = -1, False
 
     def __call__(self, image: NDArray[np.uint8], t_ms: float = 0.0) -> list[Landmarks]:
         """Landmarks of the people in `image` (H, W, 3) uint8 RGB, in MediaPipe's order.
@@ -76,8 +77,11 @@ class MediaPipeReference:
         return [_landmarks(p, w, size) for p, w in zip(result.pose_landmarks, result.pose_world_landmarks, strict=True)]
 
     def close(self) -> None:
-        """Frees MediaPipe's threads and memory."""
-        self._close()
+        """Frees MediaPipe's threads and memory; nothing else does before the program ends. Again does nothing."""
+        atexit.unregister(self.close)
+        if not self._closed:
+            self._closed = True
+            self._landmarker.close()
 
 
 def _landmarks(points: list[Any], world: list[Any], size_wh: tuple[int, int]) -> Landmarks:

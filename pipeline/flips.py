@@ -2,8 +2,8 @@
 
 Exchanged sides leave every pair's middle where it is and reverse the vector from right to left. No limb reverses like
 that between two pictures, so an exchange is seen as it happens; which of the two labellings is right, the network
-itself says by giving it most of the time. So short exchanges are undone, and one that lasts is believed after half a
-second: sides that were wrong from the start stay wrong no longer.
+itself says by giving it most of the time. So short exchanges are undone, and one that lasts is believed after 0.4
+seconds: sides that were wrong from the start stay wrong no longer.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ LEAST_S = 1 / 30  # at higher frame rates they must come as far as in this time
 REVERSED = -0.75  # cosine with what was, of a part alone
 REVERSED_TOO, SPEED_TOO = -0.5, 0.4  # cosine, and share of the speed, of a part beside one that is surely reversed
 MIN_VISIBILITY = 0.3
-MEMORY_S = 0.75  # a labelling that is new is believed after 0.7 of this; exchanges of 0.4 s happen
+MEMORY_S = 0.6  # a labelling that is new is believed after 0.7 of this; a third of a second of them happens
 FIRST_S = 0.03  # what the first picture counts
 GAP_S = 0.3  # nothing is known of sides across a longer one
 
