@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
 import sys
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -293,6 +295,18 @@ def test_many_people_go_through_in_turns(pose: BlazePose) -> None:
         alone = pose.landmarks(image, [one])[0][0]
         np.testing.assert_allclose(landmarks.points_px, alone.points_px, atol=0.05)
     assert pose.landmarks(image, []) == []
+
+
+def test_the_reference_is_closed_by_hand_and_never_by_the_garbage_collector(store: Path) -> None:
+    left = weakref.ref(MediaPipeReference(1, "image"))
+    gc.collect()
+    reference = left()
+    assert reference is not None  # MediaPipe may wait forever where a collector closes it
+    reference.close()
+    reference.close()
+    del reference
+    gc.collect()
+    assert left() is None
 
 
 def test_the_reference_says_what_it_expects(store: Path) -> None:
