@@ -45,7 +45,7 @@ LEAST_S = 1 / 30  # at higher frame rates they must come as far as in this time
 REVERSED = -0.75  # cosine with what was, of a part alone
 REVERSED_TOO, SPEED_TOO = -0.5, 0.4  # cosine, and share of the speed, of a part beside one that is surely reversed
 MIN_VISIBILITY = 0.3
-MEMORY_S = 0.6  # a labelling that is new is believed after 0.7 of this; a third of a second of them happens
+MEMORY_S = 0.6  # a labelling that is new is believed after 0.7 of this; wrong ones last up to a third of a second
 FIRST_S = 0.03  # what the first picture counts
 GAP_S = 0.3  # nothing is known of sides across a longer one
 

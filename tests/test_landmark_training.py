@@ -364,7 +364,7 @@ def test_checkpoints_of_one_network_are_averaged(tmp_path, capsys):
     assert "1.pt: expected the network of" in capsys.readouterr().err
 
 
-def test_one_part_learns_while_all_else_is_frozen(folder, tmp_path):
+def test_one_part_learns_while_all_else_is_frozen(folder, tmp_path, capsys):
     start = tmp_path / "start.pt"
     net = train.new_network(config_of(1))
     torch.save({"average": net.state_dict()}, start)
@@ -375,6 +375,9 @@ def test_one_part_learns_while_all_else_is_frozen(folder, tmp_path):
     assert all(name.startswith("distance.") for name in changed)
     with pytest.raises(ValueError, match=r"one of .*distance.*, got 'Tz'"):
         train.train(2, folder, tmp_path, config_of(1), start, only="Tz")
+    with pytest.raises(SystemExit):
+        train.main(["--stage", "2", "--data", str(folder), "--work", str(tmp_path), "--only", "Tz"])
+    assert "--only: Expected a part of the network" in capsys.readouterr().err
 
 
 def test_training_goes_on_where_it_was_stopped(folder, tmp_path):

@@ -261,6 +261,7 @@ class LandmarkNet(nn.Module):
 
         s is that of a camera of which nothing is believed: a calibration must not hear its own echo.
         """
+        # A product, since an exported graph would keep the number of people of its example
         nothing = 0.0 * size_wh[:, :1] + size_wh.new_tensor(UNKNOWN_CAMERA)
         s = _scale(self.body(self.believing(out["feature"], nothing, points_px, size_wh))[:, -3])
         return (0.5 * s * out["box"][:, 2] / size_wh.amax(1)).log() + out["log_distance"]

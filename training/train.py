@@ -66,20 +66,20 @@ def train(
     """Stages 1 and 2; returns the last evaluation. Goes on where an earlier call was stopped.
 
     `start` is a checkpoint whose weights come first, in place of random ones or of those of stage 1. With `only` the
-    part of the network of that name learns and all else is frozen. Raises ValueError when there is no such part.
+    part of the network of that name learns and all else is frozen. Raises UnknownPart when there is no such part.
     """
     from torch.utils.tensorboard import SummaryWriter
 
     plan, weights = Plan(**config[f"stage{stage}"]), Weights(**config["weights"])
     net = new_network(config)
+    if only is not None:
+        net.requires_grad_(False).get_submodule(_part(net, only)).requires_grad_(True)
     if start is not None:
         net.load_state_dict(torch.load(start, weights_only=True)["average"])
     elif stage == 2:
         net.load_state_dict(torch.load(work / "stage1.pt", weights_only=True)["average"])
     windows, held_out = load_windows(data / "train.pt"), load_windows(data / "held_out.pt")
     steps = plan.epochs * (len(windows["ages_s"]) // plan.batch)
-    if only is not None:
-        net.requires_grad_(False).get_submodule(_part(net, only)).requires_grad_(True)
     learning = [p for p in net.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(learning, plan.rate, weight_decay=plan.decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: rate_at(i, steps))
@@ -114,10 +114,14 @@ def train(
     return report
 
 
+class UnknownPart(ValueError):
+    """A network has no part of that name."""
+
+
 def _part(net: LandmarkNet, name: str) -> str:
     parts = [part for part, _ in net.named_children()]
     if name not in parts:
-        raise ValueError(f"Expected a part of the network, one of {', '.join(parts)}, got {name!r}.")
+        raise UnknownPart(f"Expected a part of the network, one of {', '.join(parts)}, got {name!r}.")
     return name
 
 
@@ -173,7 +177,10 @@ def main(arguments: list[str] | None = None) -> int:
 
         train_corrector(options.data, options.work, config)
     else:
-        train(options.stage, options.data, options.work, config, options.start, options.only)
+        try:
+            train(options.stage, options.data, options.work, config, options.start, options.only)
+        except UnknownPart as e:
+            parser.error(f"--only: {e}")
     return 0
 
 
